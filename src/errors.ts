@@ -1,0 +1,55 @@
+/** What kind of failure this is; callers branch on it, people read the message and the hint. */
+export type ErrorCode =
+  | "INVALID_CONFIG"
+  | "INVALID_ARGUMENT"
+  | "NOT_FOUND"
+  | "ALREADY_EXISTS"
+  | "UNAVAILABLE"
+  | "EXHAUSTED"
+  | "TIMEOUT"
+  | "CANCELLED"
+  | "PERMISSION"
+  | "MISSING_PROGRAM"
+  | "COMMAND_FAILED"
+  | "VERIFICATION_FAILED"
+  | "PREBUILD_FAILED"
+  | "HYPERVISOR_FAILED"
+  | "CORRUPT"
+  | "INTERNAL";
+
+/**
+ * An error that is meant to be read: `message` is one sentence on what was tried and what went wrong,
+ * `hint` is what to do about it.
+ */
+export class FleetingdError extends Error {
+  override readonly name = "FleetingdError";
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { hint?: string | undefined; cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.hint = options.hint;
+  }
+}
+
+/** The message of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Message and hint of anything that was thrown, as one text for a person. */
+export function describeError(error: unknown): string {
+  const hint = error instanceof FleetingdError && error.hint !== undefined ? ` ${error.hint}` : "";
+  return `${messageOf(error)}${hint}`;
+}
+
+/** The code of a system error (`ENOENT`, …), or undefined for any other. */
+export function systemErrorCode(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !("code" in error)) return undefined;
+  return typeof error.code === "string" ? error.code : undefined;
+}

@@ -1,0 +1,94 @@
+/** Files that survive a crash: atomic, durable writes and reads that tell "absent" from "failed". */
+import { randomBytes } from "node:crypto";
+import { access, constants, mkdir, open, readdir, readFile, rename, rm, statfs } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { systemErrorCode } from "../errors.ts";
+
+/** Writes the whole file or nothing: temporary file, fsync, rename, fsync of the folder. */
+export async function writeFileAtomic(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
+  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  try {
+    const file = await open(temporary, "wx", mode);
+    try {
+      await file.writeFile(data);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncDirectory(dirname(path));
+}
+
+/** Makes what was created, renamed or removed in `path` durable. */
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, "r");
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+/** The file's text, or undefined if there is no such file; every other failure throws. */
+export async function readTextIfExists(path: string): Promise<string | undefined> {
+  return ifExists(readFile(path, "utf8"));
+}
+
+/** The names in a folder, or none if there is no such folder; every other failure throws. */
+export async function listDirectory(path: string): Promise<string[]> {
+  return (await ifExists(readdir(path))) ?? [];
+}
+
+export async function exists(path: string): Promise<boolean> {
+  return (await ifExists(access(path, constants.F_OK).then(() => true))) ?? false;
+}
+
+export async function ensureDirectory(path: string, mode = 0o700): Promise<void> {
+  await mkdir(path, { recursive: true, mode });
+}
+
+/** Removes a file or a whole folder; that it is absent already is fine. */
+export async function removeTree(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true, maxRetries: 3 });
+}
+
+/** Bytes that an unprivileged writer may still use on the file system of `path`. */
+export async function freeBytes(path: string): Promise<number> {
+  const stats = await statfs(path);
+  return stats.bavail * stats.bsize;
+}
+
+/** The first directory of PATH that has `program`, joined with it; undefined if none has. */
+export async function findProgram(program: string): Promise<string | undefined> {
+  // The daemon may run with a bare PATH, while nft and mke2fs live in sbin.
+  const directories = [...(process.env["PATH"] ?? "").split(":"), "/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+  for (const directory of directories.filter((entry) => entry !== "")) {
+    const path = join(directory, program);
+    if (await isExecutable(path)) return path;
+  }
+  return undefined;
+}
+
+async function isExecutable(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.X_OK);
+    return true;
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code === "ENOENT" || code === "EACCES" || code === "ENOTDIR") return false;
+    throw error;
+  }
+}
+
+async function ifExists<T>(operation: Promise<T>): Promise<T | undefined> {
+  try {
+    return await operation;
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,42 @@
+/** Tells systemd how the service is doing. Node has no datagram sockets for files, so systemd's own program does it. */
+import { messageOf } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { run } from "./run.ts";
+
+const NOTIFY_TIMEOUT_MS = 10_000;
+/** A late answer or two must not look like a hang. */
+const PINGS_PER_TIMEOUT = 3;
+
+/**
+ * Sends assignments such as `READY=1`; does nothing where no service manager has started this process.
+ * @throws FleetingdError MISSING_PROGRAM, TIMEOUT or COMMAND_FAILED
+ */
+export async function notifySystemd(...assignments: readonly string[]): Promise<void> {
+  if (process.env["NOTIFY_SOCKET"] === undefined) return;
+  // Without a barrier: the sender would otherwise wait for an answer that only a real service manager gives.
+  await run("systemd-notify", ["--no-block", ...assignments], { timeoutMs: NOTIFY_TIMEOUT_MS });
+}
+
+/**
+ * Keeps telling systemd that the event loop turns, if the unit has `WatchdogSec=`.
+ * @returns a function that stops it
+ */
+export function startWatchdog(logger: Logger): () => void {
+  const timeoutMs = watchdogTimeoutMs(process.env, process.pid);
+  if (timeoutMs === undefined) return () => undefined;
+  const timer = setInterval(() => {
+    notifySystemd("WATCHDOG=1").catch((error: unknown) => {
+      logger.warn("could not answer systemd's watchdog", { error: messageOf(error) });
+    });
+  }, timeoutMs / PINGS_PER_TIMEOUT);
+  timer.unref();
+  return () => clearInterval(timer);
+}
+
+/** How long systemd lets `pid` be silent, or undefined if it does not watch that process. */
+export function watchdogTimeoutMs(env: NodeJS.ProcessEnv, pid: number): number | undefined {
+  const microseconds = Number(env["WATCHDOG_USEC"]);
+  if (!(microseconds > 0)) return undefined;
+  if (env["WATCHDOG_PID"] !== undefined && Number(env["WATCHDOG_PID"]) !== pid) return undefined;
+  return microseconds / 1000;
+}

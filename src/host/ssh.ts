@@ -1,0 +1,112 @@
+/** SSH logins to machines: a machine counts as up when a login has really worked. */
+import { connect, type Socket } from "node:net";
+import { NodeSSH } from "node-ssh";
+import { FleetingdError, messageOf } from "../errors.ts";
+import { sleep, withTimeout } from "./wait.ts";
+
+export interface LoginTarget {
+  address: string;
+  port: number;
+  username: string;
+  /** OpenSSH private key, PEM. */
+  privateKey: string;
+  /** The machine's public host key, `ssh-ed25519 AAAA…`; undefined where it cannot be known beforehand. */
+  hostKey: string | undefined;
+}
+
+export interface Login {
+  /** Runs a command of ours in the machine's shell; output is not limited, so keep it small. */
+  exec(
+    command: string,
+    timeoutMs: number,
+  ): Promise<{ exitCode: number | null; stdout: string; stderr: string }>;
+  close(): void;
+}
+
+// A connection attempt to a machine that is still booting is lost, and the kernel would repeat it only after 1 s.
+const CONNECT_TIMEOUT_MS = 60;
+const CONNECT_INTERVAL_MS = 10;
+const HANDSHAKE_TIMEOUT_MS = 20_000;
+const RETRY_MS = 100;
+
+/**
+ * Tries until a login works.
+ * @throws FleetingdError TIMEOUT with the last reason, or CANCELLED by the signal.
+ */
+export async function waitForLogin(
+  target: LoginTarget,
+  options: { timeoutMs: number; signal: AbortSignal },
+): Promise<Login> {
+  const deadline = performance.now() + options.timeoutMs;
+  let reason = "nothing answered on its SSH port";
+  for (;;) {
+    const socket = await openSocket(target);
+    if (socket !== undefined) {
+      try {
+        return await logIn(target, socket, options.signal);
+      } catch (error) {
+        reason = messageOf(error);
+        await sleep(RETRY_MS, options.signal);
+      }
+    }
+    if (performance.now() >= deadline) {
+      throw new FleetingdError(
+        "TIMEOUT",
+        `no SSH login to ${target.username}@${target.address}:${target.port} within ${options.timeoutMs / 1000} s: ${reason}`,
+      );
+    }
+    await sleep(CONNECT_INTERVAL_MS, options.signal);
+  }
+}
+
+function openSocket(target: LoginTarget): Promise<Socket | undefined> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: target.address, port: target.port, noDelay: true });
+    const fail = (): void => {
+      socket.destroy();
+      resolve(undefined);
+    };
+    socket.setTimeout(CONNECT_TIMEOUT_MS, fail);
+    socket.once("error", fail);
+    socket.once("connect", () => {
+      socket.setTimeout(0);
+      socket.removeListener("error", fail);
+      resolve(socket);
+    });
+  });
+}
+
+async function logIn(target: LoginTarget, socket: Socket, signal: AbortSignal): Promise<Login> {
+  const ssh = new NodeSSH();
+  // Not only disposed of: a goodbye to a machine that is gone would keep this process for minutes.
+  const close = (): void => {
+    ssh.dispose();
+    socket.destroy();
+  };
+  signal.addEventListener("abort", close, { once: true });
+  try {
+    await ssh.connect({
+      sock: socket,
+      username: target.username,
+      privateKey: target.privateKey,
+      readyTimeout: HANDSHAKE_TIMEOUT_MS,
+      hostVerifier: (key: Buffer) => target.hostKey === undefined || sameKey(key, target.hostKey),
+    });
+  } catch (error) {
+    close();
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", close);
+  }
+  return {
+    async exec(command, timeoutMs) {
+      const result = await withTimeout(ssh.execCommand(command), timeoutMs, `the command ${command}`);
+      return { exitCode: result.code, stdout: result.stdout, stderr: result.stderr };
+    },
+    close,
+  };
+}
+
+function sameKey(offered: Buffer, expected: string): boolean {
+  return expected.split(" ")[1] === offered.toString("base64");
+}
