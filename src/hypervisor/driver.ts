@@ -1,0 +1,100 @@
+/**
+ * What a hypervisor driver does. One driver runs many VMs; each VM is one process that outlives the daemon.
+ *
+ * - `start` returns when the process runs and the guest has been told to go; it does not wait for the guest.
+ *   If it throws, nothing is left: no process, no socket.
+ * - A VM's directory is the caller's: it exists before `start`, holds the driver's sockets and `console.log`,
+ *   and is removed by the caller after the VM is gone.
+ * - `adopt` takes over a VM that an earlier daemon started; undefined means that it is no longer alive.
+ * - Every call may be made concurrently for different VMs, and `stop` any number of times.
+ * - A guest that reboots keeps its process; a guest that powers off, or whose panic the hypervisor is told of, ends it.
+ * - Nothing here keeps this process from ending: VMs go on without it. So wait for `exited` together with a timer.
+ */
+import type { ProcessIdentity } from "../host/process.ts";
+
+/**
+ * The guest's flushes do not reach the host's disk, for a clone is worth nothing after a crash of the host: whoever
+ * keeps a disk beyond its VM (a golden image) syncs the file when the VM is gone.
+ */
+export interface DiskSpec {
+  /** Absolute path. */
+  path: string;
+  format: "raw" | "qcow2";
+  readOnly: boolean;
+  /** Shown in the guest as the disk's serial number (`/dev/disk/by-id/virtio-<serial>`), at most 20 characters. */
+  serial: string;
+}
+
+export interface NicSpec {
+  /** A TAP device that exists and is up. */
+  tapName: string;
+  macAddress: string;
+}
+
+/** Everything a hypervisor needs to know of a VM: plain data, made by `sources/local`. */
+export interface VmSpec {
+  id: string;
+  /** Absolute path of the VM's own directory. */
+  directory: string;
+  vcpus: number;
+  memoryMiB: number;
+  kernelPath: string;
+  initrdPath?: string | undefined;
+  /** The kernel command line without `console=`, which is the driver's to choose. */
+  kernelArguments: readonly string[];
+  /** In the order in which the guest sees them: vda, vdb, … */
+  disks: readonly DiskSpec[];
+  nics: readonly NicSpec[];
+  /** The device behind the guest's console; its output always goes to `console.log` in the directory. */
+  console: "serial" | "virtio";
+}
+
+/** What it takes to find a VM again. */
+export interface VmHandle {
+  id: string;
+  directory: string;
+  process: ProcessIdentity;
+}
+
+export type VmState = "running" | "paused" | "stopped";
+
+export interface VmExit {
+  /** Undefined for an adopted VM, whose exit code only its parent could know. */
+  exitCode: number | undefined;
+  signal: string | undefined;
+  /** The last lines that the hypervisor wrote to its output, for the error message. */
+  lastOutput: string;
+}
+
+export interface RunningVm {
+  readonly id: string;
+  readonly process: ProcessIdentity;
+  /** Settles once when the process is gone, whatever ended it; never rejects. */
+  readonly exited: Promise<VmExit>;
+  state(): Promise<VmState>;
+  /**
+   * Presses the power button, waits up to `graceMs`, then ends the process by force. With 0 it ends by force at once.
+   * Returns when the process is gone.
+   */
+  stop(options: { graceMs: number }): Promise<void>;
+}
+
+export interface HypervisorDriver {
+  readonly name: "qemu" | "cloud-hypervisor";
+  /** The hypervisor's version and how it executes guests, for logs and `status`. */
+  readonly description: string;
+  start(spec: VmSpec, signal?: AbortSignal): Promise<RunningVm>;
+  /**
+   * Undefined if the process is gone, or if its pid belongs to something else by now.
+   * A VM that lives but does not answer is adopted all the same, so that it can be stopped.
+   */
+  adopt(vm: VmHandle): Promise<RunningVm | undefined>;
+  /** The living VMs whose directories are in `parentDirectory`, with or without a record: for the sweep at start. */
+  list(parentDirectory: string): Promise<VmHandle[]>;
+}
+
+/** The file in a VM's directory that holds what the guest printed on its console. */
+export const CONSOLE_LOG = "console.log";
+
+/** The file in a VM's directory that holds what the hypervisor itself printed. */
+export const HYPERVISOR_LOG = "hypervisor.log";

@@ -1,0 +1,81 @@
+/** What a hypervisor and its guest write to files: read for error messages, kept from filling the disk. */
+import { open, stat, truncate } from "node:fs/promises";
+import { messageOf, systemErrorCode } from "../errors.ts";
+import type { Logger } from "../log.ts";
+
+export interface TailOptions {
+  /** Earlier bytes belong to an earlier run. */
+  fromByte: number;
+  isNoise(line: string): boolean;
+}
+
+const TAIL_BYTES = 16 * 1024;
+const TAIL_LINES = 20;
+const CHECK_MS = 1_000;
+/** A guest may print for ever; beyond this a log starts anew. */
+export const MAX_LOG_BYTES = 16 * 1024 * 1024;
+
+/** The last lines of a log; empty if there is no such file, and never a rejection: it serves error messages. */
+export async function readTail(path: string, options: TailOptions): Promise<string> {
+  try {
+    const size = await fileSize(path);
+    if (size === undefined) return "";
+    // A log that is shorter than before was cut meanwhile.
+    const start = Math.max(options.fromByte > size ? 0 : options.fromByte, size - TAIL_BYTES);
+    const text = await readRange(path, start, size);
+    const lines = text.split("\n").filter((line) => line.trim() !== "" && !options.isNoise(line));
+    return lines.slice(-TAIL_LINES).join("\n");
+  } catch (error) {
+    return `(${path} could not be read: ${messageOf(error)})`;
+  }
+}
+
+/** Bytes in the file, or undefined if there is none. */
+export async function fileSize(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Cuts each log to nothing whenever it exceeds the limit; its writers append, so they go on at its new end.
+ * @returns what ends it.
+ */
+export function keepLogsSmall(paths: readonly string[], logger: Logger): () => void {
+  let isChecking = false;
+  const check = async (): Promise<void> => {
+    if (isChecking) return;
+    isChecking = true;
+    for (const path of paths) {
+      await cutLargeLog(path).then(
+        (wasCut) => {
+          if (wasCut) logger.warn("a log was cut because it had grown too large", { path });
+        },
+        (error: unknown) => logger.warn("a log could not be checked", { path, error: messageOf(error) }),
+      );
+    }
+    isChecking = false;
+  };
+  const timer = setInterval(() => void check(), CHECK_MS).unref();
+  return () => clearInterval(timer);
+}
+
+/** Empties the log if it exceeds `maxBytes`, and says whether it did. */
+export async function cutLargeLog(path: string, maxBytes = MAX_LOG_BYTES): Promise<boolean> {
+  if (((await fileSize(path)) ?? 0) <= maxBytes) return false;
+  await truncate(path, 0);
+  return true;
+}
+
+async function readRange(path: string, start: number, end: number): Promise<string> {
+  const file = await open(path, "r");
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(end - start), 0, end - start, start);
+    return buffer.toString("utf8", 0, bytesRead);
+  } finally {
+    await file.close();
+  }
+}

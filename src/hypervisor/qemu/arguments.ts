@@ -1,0 +1,132 @@
+/** QEMU's command line: a pure function of the VM and of what the host offers. */
+import { join } from "node:path";
+import { CONSOLE_LOG, type DiskSpec, type NicSpec, type VmSpec } from "../driver.ts";
+import type { Platform } from "./platform.ts";
+
+export interface QemuSettings {
+  platform: Platform;
+  machine: string;
+  accelerator: "kvm" | "tcg";
+  /** The host's kernel moves the packets; only with KVM and where /dev/vhost-net may be used. */
+  vhostNet: boolean;
+}
+
+/** QMP's socket in the VM's directory, which is QEMU's working directory: so the path is short wherever that is. */
+export const QMP_SOCKET = "qmp.sock";
+
+const PROCESS_NAME = "fleeting-vm";
+// Emulated code is cached here; a larger cache costs memory and gains nothing for short jobs.
+const TCG_CACHE_MIB = 64;
+const CONSOLE_FILE_START = "file,id=console,append=on,path=";
+
+/** QEMU's arguments for this VM. */
+export function qemuArguments(spec: VmSpec, settings: QemuSettings): string[] {
+  const { platform } = settings;
+  return [
+    ...["-name", nameOption(spec.id)],
+    ...["-nodefaults", "-no-user-config"],
+    ...["-display", "none"],
+    ...["-machine", `${settings.machine},${platform.machineOptions}`],
+    ...acceleratorArguments(settings, spec.vcpus),
+    ...["-m", `${spec.memoryMiB}M`],
+    ...["-smp", `cpus=${spec.vcpus},sockets=1,cores=${spec.vcpus},threads=1`],
+    ...kernelArguments(spec, platform),
+    ...consoleArguments(spec),
+    ...spec.disks.flatMap(diskArguments),
+    ...spec.nics.flatMap((nic, index) => nicArguments(nic, index, settings.vhostNet)),
+    // Memory that the guest does not use goes back to the host; the guest takes it again when it runs short.
+    ...["-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on"],
+    ...["-object", "rng-random,id=random,filename=/dev/urandom"],
+    ...["-device", "virtio-rng-pci,rng=random"],
+    // A guest with the driver tells of its panic, which ends the VM; `panic=` restarts all others.
+    ...["-device", "pvpanic-pci"],
+    ...["-action", "panic=shutdown"],
+    ...["-qmp", `unix:${QMP_SOCKET},server=on,wait=off`],
+    ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
+  ];
+}
+
+/** Whether a process with these arguments is the VM `id` of this directory. */
+export function isVmProcess(argumentVector: readonly string[], id: string, directory: string): boolean {
+  return argumentVector.includes(nameOption(id)) && argumentVector.includes(consoleFileOption(directory));
+}
+
+/** The VM that a process with these arguments is, or undefined if it is none of ours. */
+export function parseVmProcess(
+  argumentVector: readonly string[],
+): { id: string; directory: string } | undefined {
+  const name = argumentVector[argumentVector.indexOf("-name") + 1] ?? "";
+  const id = new RegExp(`^guest=(.+),process=${PROCESS_NAME},`).exec(name)?.[1];
+  const file = argumentVector.find((argument) => argument.startsWith(CONSOLE_FILE_START));
+  const path = file?.slice(CONSOLE_FILE_START.length).replaceAll(",,", ",");
+  if (id === undefined || path === undefined || !path.endsWith(`/${CONSOLE_LOG}`)) return undefined;
+  return { id, directory: path.slice(0, -CONSOLE_LOG.length - 1) };
+}
+
+/** A comma separates QEMU's options; one that belongs to the value is doubled. */
+export function escapeCommas(value: string): string {
+  return value.replaceAll(",", ",,");
+}
+
+function nameOption(id: string): string {
+  return `guest=${escapeCommas(id)},process=${PROCESS_NAME},debug-threads=on`;
+}
+
+function consoleFileOption(directory: string): string {
+  return `${CONSOLE_FILE_START}${escapeCommas(join(directory, CONSOLE_LOG))}`;
+}
+
+function acceleratorArguments(settings: QemuSettings, vcpus: number): string[] {
+  if (settings.accelerator === "kvm") return ["-accel", "kvm", "-cpu", settings.platform.kvmCpu];
+  const threads = vcpus > 1 ? ",thread=multi" : "";
+  return ["-accel", `tcg,tb-size=${TCG_CACHE_MIB}${threads}`, "-cpu", settings.platform.tcgCpu];
+}
+
+function kernelArguments(spec: VmSpec, platform: Platform): string[] {
+  const device = spec.console === "virtio" ? "hvc0" : platform.serialConsole;
+  // The caller's arguments come last: they win.
+  const commandLine = [`console=${device}`, "panic=5", ...spec.kernelArguments].join(" ");
+  return [
+    ...["-kernel", spec.kernelPath],
+    ...(spec.initrdPath === undefined ? [] : ["-initrd", spec.initrdPath]),
+    ...["-append", commandLine],
+  ];
+}
+
+function consoleArguments(spec: VmSpec): string[] {
+  const file = ["-chardev", consoleFileOption(spec.directory)];
+  if (spec.console === "serial") return [...file, "-serial", "chardev:console"];
+  return [...file, "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"];
+}
+
+function diskArguments(disk: DiskSpec, index: number): string[] {
+  const node = `disk${index}`;
+  // The format is always said: a guest could write a header to a raw disk that makes it look like another one.
+  const blockdev = {
+    driver: disk.format,
+    "node-name": node,
+    "read-only": disk.readOnly,
+    ...(disk.readOnly ? {} : { discard: "unmap", "detect-zeroes": "unmap" }),
+    cache: { direct: false, "no-flush": true },
+    file: {
+      driver: "file",
+      filename: disk.path,
+      "read-only": disk.readOnly,
+      ...(disk.readOnly ? {} : { discard: "unmap" }),
+      cache: { direct: false, "no-flush": true },
+    },
+  };
+  // An error is the guest's to see: stopping the VM, QEMU's way when the host's disk is full, would look like a hang.
+  const device = `virtio-blk-pci,drive=${node},serial=${escapeCommas(disk.serial)},rerror=report,werror=report`;
+  return ["-blockdev", JSON.stringify(blockdev), "-device", device];
+}
+
+function nicArguments(nic: NicSpec, index: number, vhostNet: boolean): string[] {
+  const id = `net${index}`;
+  const vhost = vhostNet ? ",vhost=on" : "";
+  return [
+    ...["-netdev", `tap,id=${id},ifname=${nic.tapName},script=no,downscript=no${vhost}`],
+    // Without a boot ROM: nothing boots from the network.
+    ...["-device", `virtio-net-pci,netdev=${id},mac=${nic.macAddress},romfile=`],
+  ];
+}
