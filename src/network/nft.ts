@@ -1,0 +1,123 @@
+/** Runs nft: applies text as one transaction, and reads back what is in our tables. */
+import { z } from "zod";
+import { FleetingdError, messageOf } from "../errors.ts";
+import { run } from "../host/run.ts";
+import { NFT_TABLE, VM_SETS, type VmElement, type VmSetName } from "./nft-elements.ts";
+
+export interface ElementCount {
+  element: VmElement;
+  packets: number;
+  bytes: number;
+}
+
+/** What the kernel has of ours. */
+export interface InstalledRules {
+  /** The names of all chains: one of them says which static rules they are. */
+  chains: ReadonlySet<string>;
+  elements: VmElement[];
+}
+
+const TIMEOUT_MS = 10_000;
+
+/**
+ * Applies `text` as one transaction: all of it or nothing.
+ * @throws FleetingdError MISSING_PROGRAM, PERMISSION, COMMAND_FAILED or TIMEOUT (then it is unknown which of the two).
+ */
+export async function applyNft(text: string): Promise<void> {
+  // The text form, not -j: nft opens /dev/stdin by name there, which fails for the socket that Node gives it.
+  await nft(["-f", "-"], text);
+}
+
+/** Our tables as they are in the kernel; undefined if one of them is missing. */
+export async function readInstalledRules(): Promise<InstalledRules | undefined> {
+  const tables = (await listJson(["tables"])).flatMap(({ table }) => (table === undefined ? [] : [table]));
+  const present = (family: string): boolean =>
+    tables.some((table) => table.family === family && table.name === NFT_TABLE);
+  if (!present("inet") || !present("arp")) return undefined;
+  const entries = [
+    ...(await listJson(["table", "inet", NFT_TABLE])),
+    ...(await listJson(["table", "arp", NFT_TABLE])),
+  ];
+  return {
+    chains: new Set(entries.flatMap(({ chain }) => (chain === undefined ? [] : [chain.name]))),
+    elements: elementCounts(entries).map(({ element }) => element),
+  };
+}
+
+/** The elements of one of our sets with their counters. @throws FleetingdError COMMAND_FAILED if there is no such set. */
+export async function readElementCounts(set: VmSetName): Promise<ElementCount[]> {
+  return elementCounts(await listJson(["set", VM_SETS[set].family, NFT_TABLE, set]));
+}
+
+/** What `nft list` with these arguments prints for people. */
+export async function listText(args: readonly string[]): Promise<string> {
+  return (await nft(["list", ...args])).stdout;
+}
+
+/** What `nft -j list` with these arguments says, as far as we read it. */
+export async function listJson(args: readonly string[]): Promise<NftEntry[]> {
+  const { stdout } = await nft(["-j", "list", ...args]);
+  try {
+    return NFT_OUTPUT.parse(JSON.parse(stdout)).nftables;
+  } catch (error) {
+    throw new FleetingdError("INTERNAL", `nft list ${args.join(" ")} answered something unexpected`, {
+      cause: error,
+    });
+  }
+}
+
+async function nft(args: readonly string[], input?: string): Promise<{ stdout: string }> {
+  try {
+    return await run("nft", args, { timeoutMs: TIMEOUT_MS, ...(input === undefined ? {} : { input }) });
+  } catch (error) {
+    if (!/Operation not permitted|must be root/.test(messageOf(error))) throw error;
+    throw new FleetingdError(
+      "PERMISSION",
+      `nft was not allowed to ${input === undefined ? "read" : "change"} the rules`,
+      {
+        hint: "Run the daemon as root, or with CAP_NET_ADMIN.",
+        cause: error,
+      },
+    );
+  }
+}
+
+function elementCounts(entries: readonly NftEntry[]): ElementCount[] {
+  return entries.flatMap(({ set }) => {
+    if (set === undefined || !isVmSet(set.name)) return [];
+    const name = set.name;
+    return (
+      ELEMENTS.parse(set.elem ?? [])
+        // Another version's set may have other fields; its rules are about to be replaced as a whole.
+        .filter(({ key }) => key.length === VM_SETS[name].types.length)
+        .map(({ key, packets, bytes }) => ({ element: { set: name, key }, packets, bytes }))
+    );
+  });
+}
+
+function isVmSet(name: string): name is VmSetName {
+  return Object.hasOwn(VM_SETS, name);
+}
+
+const CONCATENATION = z.object({ concat: z.array(z.string()) });
+const COUNTER = z.object({ packets: z.number(), bytes: z.number() });
+const ELEMENTS = z.array(
+  z.union([
+    CONCATENATION.transform(({ concat }) => ({ key: concat, packets: 0, bytes: 0 })),
+    z
+      .object({ elem: z.object({ val: CONCATENATION, counter: COUNTER }) })
+      .transform(({ elem }) => ({ key: elem.val.concat, ...elem.counter })),
+  ]),
+);
+const NAMED = z.object({ family: z.string(), name: z.string() });
+const NFT_ENTRY = z.object({
+  table: NAMED.optional(),
+  chain: NAMED.extend({
+    table: z.string(),
+    hook: z.string().optional(),
+    policy: z.string().optional(),
+  }).optional(),
+  set: NAMED.extend({ elem: z.array(z.unknown()).optional() }).optional(),
+});
+const NFT_OUTPUT = z.object({ nftables: z.array(NFT_ENTRY) });
+type NftEntry = z.infer<typeof NFT_ENTRY>;

@@ -1,0 +1,125 @@
+/**
+ * Our nftables rules as they should be, and their way into the kernel.
+ *
+ * Invariants: `wanted` is what the kernel has after the last change that succeeded, unless `trusted` is false. Then,
+ * or when a transaction fails, the kernel is read, brought to what is wanted, and the transaction tried once more:
+ * so rules that somebody removed come back with the next VM. Changes that come together are one transaction.
+ */
+import { FleetingdError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { createBatcher } from "./batch.ts";
+import { applyNft, readInstalledRules } from "./nft.ts";
+import { changeText, type VmElement } from "./nft-elements.ts";
+import { type RuleOptions, rebuildText, removalText, rulesMarker } from "./nft-text.ts";
+
+export interface Ruleset {
+  /** Brings the kernel to what is wanted; changes nothing if it is there already. */
+  ensure(): Promise<void>;
+  /** Makes `elements` the ones of this TAP, none if there are none. All or nothing. */
+  set(tapName: string, elements: readonly VmElement[]): Promise<void>;
+  /** The TAPs that have elements. */
+  taps(): Promise<string[]>;
+  /** Removes our tables. */
+  remove(): Promise<void>;
+}
+
+interface Change {
+  tapName: string;
+  elements: readonly VmElement[];
+}
+type ElementsByTap = Map<string, readonly VmElement[]>;
+
+const MAX_CHANGES_PER_TRANSACTION = 500;
+
+export function createRuleset(options: RuleOptions, logger: Logger): Ruleset {
+  let wanted: ElementsByTap = new Map();
+  let trusted = false;
+
+  const reconcile = async (): Promise<void> => {
+    trusted = false;
+    const installed = await readInstalledRules();
+    const found = byTap(installed?.elements ?? []);
+    const merged: ElementsByTap = new Map([...found, ...wanted]);
+    if (installed === undefined || !installed.chains.has(rulesMarker(options))) {
+      logger.info("writing the nftables rules", {
+        vms: merged.size,
+        before: installed ? "other version" : "none",
+      });
+      await applyNft(rebuildText(options, [...merged.values()].flat()));
+    } else {
+      const text = [...wanted]
+        .map(([tap, elements]) => differenceText(found.get(tap) ?? [], elements))
+        .join("");
+      if (text !== "") {
+        logger.warn("nftables elements of VMs were missing or changed; they are put back");
+        await applyNft(text);
+      }
+    }
+    wanted = merged;
+    trusted = true;
+  };
+
+  const applyChanges = async (changes: readonly Change[]): Promise<void> => {
+    const after: ElementsByTap = new Map();
+    const text = changes.map(({ tapName, elements }) => {
+      const before = after.get(tapName) ?? wanted.get(tapName) ?? [];
+      after.set(tapName, elements);
+      return changeText(before, elements);
+    });
+    if (text.some((part) => part !== "")) await applyNft(text.join(""));
+    for (const [tapName, elements] of after) {
+      if (elements.length === 0) wanted.delete(tapName);
+      else wanted.set(tapName, elements);
+    }
+  };
+
+  const change = createBatcher<Change | "ensure">(async (batch) => {
+    const changes = batch.filter((item) => item !== "ensure");
+    const fresh = trusted && changes.length === batch.length;
+    if (!fresh) await reconcile();
+    if (changes.length === 0) return;
+    try {
+      await applyChanges(changes);
+    } catch (error) {
+      trusted = false;
+      // After a timeout nobody knows what happened, and right after a look at the kernel nothing new is to be learned.
+      if (!fresh || !(error instanceof FleetingdError) || error.code !== "COMMAND_FAILED") throw error;
+      await reconcile();
+      await applyChanges(changes);
+    }
+  }, MAX_CHANGES_PER_TRANSACTION);
+
+  return {
+    ensure: () => change("ensure"),
+    set: (tapName, elements) => change({ tapName, elements }),
+    async taps() {
+      if (!trusted) await change("ensure");
+      return [...wanted.keys()];
+    },
+    async remove() {
+      await applyNft(removalText());
+      wanted = new Map();
+      trusted = false;
+    },
+  };
+}
+
+function byTap(elements: readonly VmElement[]): ElementsByTap {
+  const taps = new Map<string, VmElement[]>();
+  for (const element of elements) {
+    const [tapName = ""] = element.key;
+    const list = taps.get(tapName);
+    if (list === undefined) taps.set(tapName, [element]);
+    else list.push(element);
+  }
+  return taps;
+}
+
+function differenceText(found: readonly VmElement[], wanted: readonly VmElement[]): string {
+  const signature = (elements: readonly VmElement[]): string =>
+    elements
+      .map(({ set, key }) => [set, ...key].join(" "))
+      .sort()
+      .join("\n");
+  return signature(found) === signature(wanted) ? "" : changeText(found, wanted);
+}
