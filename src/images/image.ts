@@ -1,0 +1,34 @@
+/** The data that the images domain hands to others. */
+
+/** What a distribution publishes, verified and unpacked: immutable once it is in the cache. */
+export interface BaseImage {
+  /** Names the content: source, release and a hash. */
+  name: string;
+  diskPath: string;
+  diskFormat: "raw" | "qcow2";
+  kernelPath: string;
+  initrdPath: string | undefined;
+  /** What `root=` names on the kernel command line: `/dev/vda`, `/dev/vda1` or `LABEL=…`. */
+  rootDevice: string;
+  /** More for the kernel command line, for images that need it. */
+  kernelArguments: readonly string[];
+  /** When it was fetched or built. */
+  createdAt: Date;
+}
+
+/** A base image after the prebuild VM: what clones are made of; immutable. */
+export interface GoldenImage {
+  /** A hash of all that went into it. */
+  name: string;
+  directory: string;
+  /** Always raw and sparse, so that it can be reflinked or be a qcow2 overlay's backing file. */
+  diskPath: string;
+  kernelPath: string;
+  initrdPath: string | undefined;
+  rootDevice: string;
+  kernelArguments: readonly string[];
+  createdAt: Date;
+}
+
+/** Told while something long goes on. */
+export type OnProgress = (progress: { step: string; doneBytes?: number; totalBytes?: number }) => void;
