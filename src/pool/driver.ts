@@ -1,0 +1,194 @@
+/**
+ * The pool's single driver: it plans, starts the steps that may start, and plans again when one ended.
+ *
+ * - At most one step runs for an instance, and `limits` bounds the steps of all pools together.
+ * - A step that fails is tried again after a pause that grows; failures to create hold back all creation.
+ * - A step only ever changes the record of its own instance.
+ */
+import { describeError } from "../errors.ts";
+import { waitFor } from "../host/wait.ts";
+import type { Logger } from "../log.ts";
+import type { Source } from "../sources/source.ts";
+import { createBackoff } from "./backoff.ts";
+import { type Entry, newEntry, observe } from "./entry.ts";
+import { newRecord } from "./instance.ts";
+import type { Journal } from "./journal.ts";
+import type { Limiter } from "./limiter.ts";
+import { plan, type Step } from "./planner.ts";
+import { createInstance, deleteInstance } from "./steps.ts";
+
+export interface DriverOptions {
+  name: string;
+  warmInstances: number;
+  maxInstances: number;
+  entries: Map<string, Entry>;
+  source: Source;
+  journal: Journal;
+  /** Shared by all pools of the host. */
+  limits: { creates: Limiter; deletes: Limiter };
+  logger: Logger;
+}
+
+/** Why creation is held back, and until when (milliseconds since 1970). */
+export interface Trouble {
+  lastError: string;
+  retryAt: number;
+}
+
+const TICK_MS = 1_000;
+// How long a failed instance is reported as timed out; the runner polls every 2 s while it waits for one.
+const EPITAPH_MS = 60_000;
+
+export class Driver {
+  trouble: Trouble | undefined;
+  readonly #options: DriverOptions;
+  readonly #creation = createBackoff({ initialMs: 1_000, maxMs: 60_000 });
+  readonly #steps = new Set<Promise<void>>();
+  #timer: NodeJS.Timeout | undefined;
+  #wakeQueued = false;
+  #active = false;
+  #held = false;
+
+  constructor(options: DriverOptions) {
+    this.#options = options;
+    options.limits.creates.onFree(() => this.wake());
+    options.limits.deletes.onFree(() => this.wake());
+  }
+
+  start(): void {
+    this.#active = true;
+    this.#timer = setInterval(() => this.wake(), TICK_MS);
+    this.wake();
+  }
+
+  /** Plans again soon; any number of calls make one plan. */
+  wake(): void {
+    if (this.#wakeQueued || !this.#active) return;
+    this.#wakeQueued = true;
+    setImmediate(() => {
+      this.#wakeQueued = false;
+      if (this.#active) this.#drive(Date.now());
+    });
+  }
+
+  /** Makes no instance any more, and keeps none warm. */
+  holdCreation(): void {
+    this.#held = true;
+    this.wake();
+  }
+
+  /** @throws FleetingdError TIMEOUT */
+  async untilEmpty(timeoutMs: number): Promise<void> {
+    const entries = this.#options.entries;
+    const gone = async () => ([...entries.values()].every((entry) => entry.buried) ? true : undefined);
+    await waitFor(gone, { timeoutMs, intervalMs: 20, what: `the pool ${this.#options.name} to be empty` });
+  }
+
+  /** Starts no more steps, aborts what is being made, and waits for the steps under way. */
+  async stop(): Promise<void> {
+    this.#active = false;
+    clearInterval(this.#timer);
+    for (const entry of this.#options.entries.values()) {
+      if (entry.record.state === "creating") entry.step?.abort();
+    }
+    await Promise.all(this.#steps);
+  }
+
+  #drive(now: number): void {
+    this.#buryTold(now);
+    const desired = {
+      warm: this.#held ? 0 : this.#options.warmInstances,
+      max: this.#options.maxInstances,
+      mayCreate: !this.#held && (this.trouble === undefined || now >= this.trouble.retryAt),
+    };
+    const observed = [...this.#options.entries.values()].map((entry) => observe(entry, now));
+    for (const step of plan(desired, observed)) this.#begin(step, now);
+  }
+
+  #begin(step: Step, now: number): void {
+    const { entries, limits } = this.#options;
+    if (step.kind === "add") {
+      const entry = newEntry(newRecord(this.#options.name, undefined, now), false);
+      entries.set(entry.record.id, entry);
+      this.#follow(entry, undefined, () => this.#journal(entry));
+      return;
+    }
+    const entry = entries.get(step.id);
+    if (entry === undefined) return;
+    if (step.kind === "retire") {
+      Object.assign(entry.record, { state: "deleting", endedAt: now });
+      this.#follow(entry, undefined, () => this.#journal(entry));
+      return;
+    }
+    const limiter = step.kind === "create" ? limits.creates : limits.deletes;
+    if (!limiter.tryTake()) return;
+    const work = step.kind === "create" ? this.#create : this.#delete;
+    this.#follow(entry, limiter, (signal) => work(entry, signal));
+  }
+
+  /** Runs `work` as the entry's one step, and plans again when it ended. */
+  #follow(entry: Entry, limiter: Limiter | undefined, work: (signal: AbortSignal) => Promise<void>): void {
+    const controller = new AbortController();
+    entry.step = controller;
+    const step = work(controller.signal)
+      .then(
+        () => entry.backoff.succeed(),
+        (error: unknown) => this.#stepFailed(entry, error),
+      )
+      .finally(() => {
+        entry.step = undefined;
+        this.#steps.delete(step);
+        limiter?.give();
+        this.wake();
+      });
+    this.#steps.add(step);
+  }
+
+  #stepFailed(entry: Entry, error: unknown): void {
+    entry.record.lastError = describeError(error);
+    entry.notBefore = Date.now() + entry.backoff.fail();
+    this.#options.logger.error("a step failed and will be tried again", {
+      instance: entry.record.id,
+      state: entry.record.state,
+      error: entry.record.lastError,
+      attempt: entry.backoff.failures,
+    });
+  }
+
+  #journal = async (entry: Entry): Promise<void> => {
+    await this.#options.journal.write(entry.record);
+    entry.journaled = true;
+  };
+
+  #create = async (entry: Entry, signal: AbortSignal): Promise<void> => {
+    if (!entry.journaled) await this.#journal(entry);
+    const failure = await createInstance(entry, this.#options, signal);
+    if (failure === undefined) {
+      this.#creation.succeed();
+      this.trouble = undefined;
+    } else if (this.#active && entry.record.state === "failed") {
+      this.trouble = { lastError: failure, retryAt: Date.now() + this.#creation.fail() };
+    }
+  };
+
+  #delete = async (entry: Entry, signal: AbortSignal): Promise<void> => {
+    await deleteInstance(entry, this.#options, signal);
+    if (entry.record.state === "failed" && entry.record.group !== undefined && !entry.told)
+      entry.buried = true;
+    else await this.#forget(entry);
+  };
+
+  #buryTold(now: number): void {
+    for (const entry of this.#options.entries.values()) {
+      if (!entry.buried || entry.step !== undefined) continue;
+      if (entry.told || now - (entry.record.endedAt ?? 0) >= EPITAPH_MS) {
+        this.#follow(entry, undefined, () => this.#forget(entry));
+      }
+    }
+  }
+
+  async #forget(entry: Entry): Promise<void> {
+    await this.#options.journal.remove(entry.record.id);
+    this.#options.entries.delete(entry.record.id);
+  }
+}

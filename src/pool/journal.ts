@@ -1,0 +1,103 @@
+/**
+ * The records on disk: `vms/<id>/record.json`. The directories are the database; there is no other.
+ *
+ * A record is durable before `write` returns, so a caller writes first and acts afterwards. Writes of one
+ * record happen in the order in which they were asked for.
+ */
+import { unlink } from "node:fs/promises";
+import { join } from "node:path";
+import { messageOf, systemErrorCode } from "../errors.ts";
+import {
+  ensureDirectory,
+  listDirectory,
+  readTextIfExists,
+  removeTree,
+  syncDirectory,
+  writeFileAtomic,
+} from "../host/files.ts";
+import { type InstanceRecord, recordSchema } from "./instance.ts";
+
+export interface UnreadableRecord {
+  path: string;
+  reason: string;
+}
+
+export interface Journal {
+  /** The folder of an instance. */
+  directoryOf(id: string): string;
+  write(record: InstanceRecord): Promise<void>;
+  /** Removes the record and then whatever is left in its folder. */
+  remove(id: string): Promise<void>;
+  load(): Promise<{ records: InstanceRecord[]; unreadable: UnreadableRecord[] }>;
+}
+
+const RECORD_FILE = "record.json";
+
+export function createJournal(stateDirectory: string): Journal {
+  const root = join(stateDirectory, "vms");
+  const directoryOf = (id: string): string => join(root, id);
+  const lastWrites = new Map<string, Promise<void>>();
+
+  const inOrder = (id: string, work: () => Promise<void>): Promise<void> => {
+    const previous = lastWrites.get(id) ?? Promise.resolve();
+    // A failed write was reported to the one who asked for it; the next one starts afresh.
+    const next = previous.then(work, work);
+    const settled = next.finally(() => {
+      if (lastWrites.get(id) === settled) lastWrites.delete(id);
+    });
+    lastWrites.set(id, settled);
+    return settled;
+  };
+
+  return {
+    directoryOf,
+    write(record) {
+      const text = `${JSON.stringify(record, undefined, 1)}\n`;
+      return inOrder(record.id, async () => {
+        await ensureDirectory(directoryOf(record.id));
+        await writeFileAtomic(join(directoryOf(record.id), RECORD_FILE), text);
+      });
+    },
+    remove(id) {
+      return inOrder(id, async () => {
+        await unlinkIfExists(join(directoryOf(id), RECORD_FILE));
+        await removeTree(directoryOf(id));
+        await syncDirectory(root);
+      });
+    },
+    async load() {
+      const records: InstanceRecord[] = [];
+      const unreadable: UnreadableRecord[] = [];
+      for (const id of await listDirectory(root)) {
+        const path = join(directoryOf(id), RECORD_FILE);
+        const text = await readTextIfExists(path);
+        if (text === undefined) continue;
+        const parsed = parseRecord(text);
+        if (typeof parsed === "string") unreadable.push({ path, reason: parsed });
+        else records.push(parsed);
+      }
+      return { records, unreadable };
+    },
+  };
+}
+
+function parseRecord(text: string): InstanceRecord | string {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    return `it is not JSON (${messageOf(error)})`;
+  }
+  const parsed = recordSchema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  return `${issue?.path.join(".") ?? ""}: ${issue?.message ?? "not a record"}`;
+}
+
+async function unlinkIfExists(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    if (systemErrorCode(error) !== "ENOENT") throw error;
+  }
+}

@@ -1,0 +1,64 @@
+/** What the pool should do next, as a pure function of what it wants and what there is. */
+import type { InstanceState } from "./instance.ts";
+
+export interface Desired {
+  /** How many unclaimed instances are kept ready. */
+  warm: number;
+  /** How many instances there may be in all, those being deleted included: each still holds its resources. */
+  max: number;
+  /** False while creation is held back after failures or during shutdown. */
+  mayCreate: boolean;
+}
+
+export interface Observed {
+  id: string;
+  state: InstanceState;
+  claimed: boolean;
+  createdAt: number;
+  /** A step for this instance is under way. */
+  busy: boolean;
+  /** Everything of it is gone but the record, which waits until the group has been told. */
+  buried: boolean;
+}
+
+export type Step =
+  /** Makes a record and starts an instance nobody has asked for yet. */
+  | { kind: "add" }
+  /** Starts an instance whose record exists. */
+  | { kind: "create"; id: string }
+  /** Ends an idle instance that is too many. */
+  | { kind: "retire"; id: string }
+  /** Tears down what is deleting or failed. */
+  | { kind: "delete"; id: string };
+
+/**
+ * The steps that can be started now. Applying them all and calling again converges: the result is empty
+ * when every unclaimed need is met and nothing is left to delete.
+ */
+export function plan(desired: Desired, observed: readonly Observed[]): Step[] {
+  const living = observed.filter((instance) => !instance.buried);
+  const free = living.filter((instance) => !instance.busy);
+  const deletions = free
+    .filter((instance) => instance.state === "deleting" || instance.state === "failed")
+    .map((instance): Step => ({ kind: "delete", id: instance.id }));
+
+  const spare = living.filter(
+    (instance) => !instance.claimed && (instance.state === "ready" || instance.state === "creating"),
+  );
+  const idle = spare.filter((instance) => instance.state === "ready" && !instance.busy);
+  const surplus = Math.min(Math.max(0, spare.length - desired.warm), idle.length);
+  const retirements = [...idle]
+    .sort((a, b) => a.createdAt - b.createdAt)
+    .slice(0, surplus)
+    .map((instance): Step => ({ kind: "retire", id: instance.id }));
+  if (!desired.mayCreate) return [...deletions, ...retirements];
+
+  const creations = free
+    .filter((instance) => instance.state === "creating")
+    .sort((a, b) => Number(b.claimed) - Number(a.claimed) || a.createdAt - b.createdAt)
+    .map((instance): Step => ({ kind: "create", id: instance.id }));
+  const room = Math.max(0, desired.max - living.length);
+  const missing = Math.min(Math.max(0, desired.warm - spare.length), room);
+  const additions = Array.from({ length: missing }, (): Step => ({ kind: "add" }));
+  return [...deletions, ...retirements, ...creations, ...additions];
+}

@@ -1,0 +1,275 @@
+/**
+ * One pool: its instances, and the requests that runners make of it. The driver (driver.ts) does the work.
+ *
+ * Invariants:
+ * - A record is durable before the first side effect of its instance, and removed after the last.
+ * - Requests only change records and wake the driver; they run no program.
+ * - A claimed instance belongs to one group until it is gone, and no other group ever sees it.
+ */
+import { FleetingdError, messageOf } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import type { ConnectInfo, Source, SourceData } from "../sources/source.ts";
+import { Driver, type Trouble } from "./driver.ts";
+import { type Entry, newEntry } from "./entry.ts";
+import { type InstanceRecord, type InstanceState, newRecord } from "./instance.ts";
+import type { Journal } from "./journal.ts";
+import type { Limiter } from "./limiter.ts";
+
+export interface PoolOptions {
+  name: string;
+  warmInstances: number;
+  maxInstances: number;
+  source: Source;
+  journal: Journal;
+  /** Shared by all pools of the host. */
+  limits: { creates: Limiter; deletes: Limiter };
+  logger: Logger;
+}
+
+export interface ClaimResult {
+  accepted: number;
+  /** Why fewer than asked for were accepted; undefined if all were. */
+  reason: string | undefined;
+}
+
+export interface InstanceView {
+  id: string;
+  state: InstanceState;
+  group: string | undefined;
+  address: string | undefined;
+  createdAt: number;
+  readyAt: number | undefined;
+  lastError: string | undefined;
+  phases: InstanceRecord["phases"];
+  /** What its source keeps of it. */
+  data: SourceData;
+}
+
+export class Pool {
+  readonly name: string;
+  readonly warmInstances: number;
+  readonly maxInstances: number;
+  readonly #journal: Journal;
+  readonly #log: Logger;
+  readonly #source: Source;
+  readonly #entries = new Map<string, Entry>();
+  readonly #driver: Driver;
+
+  constructor(options: PoolOptions) {
+    this.name = options.name;
+    this.warmInstances = options.warmInstances;
+    this.maxInstances = options.maxInstances;
+    this.#journal = options.journal;
+    this.#source = options.source;
+    this.#log = options.logger.child({ pool: options.name });
+    this.#driver = new Driver({ ...options, entries: this.#entries, logger: this.#log });
+    options.source.onLost((id, reason) => void this.#lost(id, reason));
+  }
+
+  /** Takes over what an earlier daemon left, then starts the driver. */
+  async start(records: readonly InstanceRecord[]): Promise<void> {
+    await Promise.all(records.map((record) => this.#adopt(record)));
+    this.#driver.start();
+  }
+
+  get sourceName(): string {
+    return this.#source.name;
+  }
+
+  /** Why creation is held back, if it is. */
+  get trouble(): Trouble | undefined {
+    return this.#driver.trouble;
+  }
+
+  /** Gives `group` up to `n` instances: idle ones first, new ones for the rest. Answers at once. */
+  async claim(group: string, n: number, now = Date.now()): Promise<ClaimResult> {
+    const idle = this.#living()
+      .filter(({ record }) => record.state === "ready" && record.group === undefined)
+      .sort((a, b) => a.record.createdAt - b.record.createdAt)
+      .slice(0, n);
+    for (const { record } of idle) Object.assign(record, { group, claimedAt: now });
+    // What is being made for the warm stock already is nearer to its end than anything begun now.
+    const underway = this.#living()
+      .filter(({ record }) => record.state === "creating" && record.group === undefined)
+      .sort((a, b) => a.record.createdAt - b.record.createdAt)
+      .slice(0, n - idle.length);
+    for (const { record } of underway) Object.assign(record, { group, claimedAt: now });
+    const room = Math.max(0, this.maxInstances - this.#living().length);
+    const wanted = n - idle.length - underway.length;
+    const fresh = Array.from({ length: Math.min(wanted, room) }, () =>
+      newEntry(newRecord(this.name, group, now), false),
+    );
+    for (const entry of fresh) this.#entries.set(entry.record.id, entry);
+
+    const written = await this.#writeClaims([...idle, ...underway], fresh);
+    this.#driver.wake();
+    if (written.accepted === n) return { accepted: n, reason: undefined };
+    const reason =
+      written.error ??
+      `the pool ${this.name} is at its maximum of ${this.maxInstances} instances (max_instances)`;
+    return { accepted: written.accepted, reason };
+  }
+
+  /** Starts the deletion of a group's instances; ids that are unknown or not the group's count as done. */
+  async release(group: string, ids: readonly string[]): Promise<string[]> {
+    const done: string[] = [];
+    for (const id of new Set(ids)) {
+      const entry = this.#entries.get(id);
+      if (entry !== undefined && entry.record.group === group) await this.#end(entry, undefined);
+      done.push(id);
+    }
+    this.#driver.wake();
+    return done;
+  }
+
+  /** The group's instances: what was claimed for it and is not gone. */
+  list(group: string): InstanceView[] {
+    const own = [...this.#entries.values()].filter(({ record }) => record.group === group);
+    for (const entry of own) if (entry.record.state === "failed") entry.told = true;
+    return own.map(view);
+  }
+
+  all(): InstanceView[] {
+    return [...this.#entries.values()].filter((entry) => !entry.buried).map(view);
+  }
+
+  /** @throws FleetingdError NOT_FOUND, or UNAVAILABLE while the instance is not ready. */
+  connectInfo(group: string, id: string): ConnectInfo {
+    const { record } = this.#owned(group, id);
+    if (record.state === "ready" && record.connectInfo !== undefined) return record.connectInfo;
+    throw new FleetingdError(
+      "UNAVAILABLE",
+      `the instance ${id} is ${record.state}, so nobody can log in to it`,
+    );
+  }
+
+  /** @throws FleetingdError NOT_FOUND, or UNAVAILABLE when the instance is on its way out. */
+  heartbeat(group: string, id: string): void {
+    const { record } = this.#owned(group, id);
+    if (record.state === "ready" || record.state === "creating") return;
+    throw new FleetingdError(
+      "UNAVAILABLE",
+      `the instance ${id} is ${record.state}: ${record.lastError ?? "its deletion was asked for"}`,
+    );
+  }
+
+  /** Ends every instance and makes no new ones; resolves when all are gone. */
+  async drain(timeoutMs: number): Promise<void> {
+    this.#driver.holdCreation();
+    for (const entry of this.#living()) await this.#end(entry, undefined);
+    await this.#driver.untilEmpty(timeoutMs);
+  }
+
+  /** Stops the driver; ready instances live on and are taken over by the next daemon. */
+  async stop(): Promise<void> {
+    await this.#driver.stop();
+  }
+
+  #living(): Entry[] {
+    return [...this.#entries.values()].filter((entry) => !entry.buried);
+  }
+
+  #owned(group: string, id: string): Entry {
+    const entry = this.#entries.get(id);
+    if (entry !== undefined && entry.record.group === group) return entry;
+    throw new FleetingdError("NOT_FOUND", `there is no instance ${id} in the group ${group}`);
+  }
+
+  /** Journals claims; what cannot be written is not accepted and is as before. */
+  async #writeClaims(
+    existing: Entry[],
+    fresh: Entry[],
+  ): Promise<{ accepted: number; error: string | undefined }> {
+    let error: string | undefined;
+    const results = await Promise.all(
+      [...existing, ...fresh].map(async (entry) => {
+        try {
+          await this.#journal.write(entry.record);
+          entry.journaled = true;
+          return 1;
+        } catch (failure) {
+          error = `the record of ${entry.record.id} could not be written: ${messageOf(failure)}`;
+          this.#log.error(error, { instance: entry.record.id });
+          if (fresh.includes(entry)) this.#entries.delete(entry.record.id);
+          else unclaim(entry.record);
+          return 0;
+        }
+      }),
+    );
+    return { accepted: results.reduce<number>((sum, one) => sum + one, 0), error };
+  }
+
+  async #end(entry: Entry, reason: string | undefined): Promise<void> {
+    if (entry.record.state === "deleting") return;
+    if (entry.buried) {
+      // Only its epitaph was left.
+      this.#entries.delete(entry.record.id);
+      await this.#journal.remove(entry.record.id);
+      return;
+    }
+    Object.assign(entry.record, {
+      state: "deleting",
+      endedAt: Date.now(),
+      ...(reason === undefined ? {} : { lastError: reason }),
+    });
+    entry.step?.abort();
+    await this.#journal.write(entry.record);
+  }
+
+  async #lost(id: string, reason: string): Promise<void> {
+    const entry = this.#entries.get(id);
+    if (entry?.record.state !== "ready") return;
+    this.#log.warn("an instance ended by itself", { instance: id, reason });
+    try {
+      await this.#end(entry, reason);
+    } catch (error) {
+      // The state in memory is right; a daemon that restarts now finds the machine gone again.
+      this.#log.error("the record could not be written", { instance: id, error: messageOf(error) });
+    }
+    this.#driver.wake();
+  }
+
+  async #adopt(record: InstanceRecord): Promise<void> {
+    const entry = newEntry(record, true);
+    this.#entries.set(record.id, entry);
+    // Asked for every record, for what it holds must not be given to another instance before it is torn down.
+    const alive = await this.#resume(record);
+    if (record.state === "creating") {
+      const lastError = "the daemon was restarted while it was made";
+      Object.assign(record, { state: "failed", endedAt: Date.now(), lastError });
+      await this.#journal.write(record);
+    } else if (record.state === "ready") {
+      if (alive) this.#log.info("took over an instance", { instance: record.id });
+      else await this.#end(entry, "its machine was gone when the daemon started");
+    }
+  }
+
+  async #resume({ id, data }: InstanceRecord): Promise<boolean> {
+    try {
+      return await this.#source.resume({ id, data, directory: this.#journal.directoryOf(id) });
+    } catch (error) {
+      this.#log.error("an instance can't be taken over", { instance: id, error: messageOf(error) });
+      return false;
+    }
+  }
+}
+
+function unclaim(record: InstanceRecord): void {
+  delete record.group;
+  delete record.claimedAt;
+}
+
+function view(entry: Entry): InstanceView {
+  const { record } = entry;
+  return {
+    id: record.id,
+    state: record.state,
+    group: record.group,
+    address: record.connectInfo?.address,
+    createdAt: record.createdAt,
+    readyAt: record.readyAt,
+    lastError: record.lastError,
+    phases: record.phases,
+    data: record.data,
+  };
+}

@@ -1,0 +1,210 @@
+/**
+ * A pool's golden image: found, or made from its base by a prebuild.
+ *
+ * Invariants:
+ * - At most one prebuild of a pool runs in this process, and one of a disk directory on this host (a lock).
+ * - A prebuild that fails leaves the image in use as it is, and the next call tries again: no failure is remembered
+ *   but for `status`.
+ * - `golden/.current-<key>` names the image that is in use for what the pool is configured to be; it is written last.
+ */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { type PrebuildInput, prebuildCommands, renderPrebuildUserData } from "../../cloudinit/prebuild.ts";
+import type { Templates } from "../../cloudinit/templates.ts";
+import { describeError, FleetingdError } from "../../errors.ts";
+import { readTextIfExists, writeFileAtomic } from "../../host/files.ts";
+import { withLock } from "../../host/lock.ts";
+import {
+  completeGolden,
+  createWorkDisk,
+  findGolden,
+  goldenName,
+  publishGolden,
+} from "../../images/golden.ts";
+import type { BaseImage, GoldenImage, OnProgress } from "../../images/image.ts";
+import { readPrebuildReport, requireSuccess } from "../../images/report.ts";
+import type { Logger } from "../../log.ts";
+import type { LocalHost } from "./host.ts";
+import { type PrebuildRun, runPrebuildVm } from "./prebuild.ts";
+
+export interface GoldenImagesOptions {
+  host: LocalHost;
+  diskDirectory: string;
+  diskSizeGiB: number;
+  /** What the base image is made of, as configured: a part of the key under which the image in use is remembered. */
+  baseKey: string;
+  /** Finds or fetches the base image. */
+  ensureBase(signal: AbortSignal, onProgress: OnProgress): Promise<BaseImage>;
+  prebuild: PrebuildInput;
+  templates: Templates;
+  machine: Omit<PrebuildRun, "id" | "base" | "workDiskPath" | "userData" | "signal" | "onStep">;
+  logger: Logger;
+}
+
+export interface GoldenImagesStatus {
+  current: GoldenImage | undefined;
+  state: "none" | "running" | "done" | "failed";
+  step: string | undefined;
+  lastError: string | undefined;
+  timings: { baseMs: number; prebuildMs: number } | undefined;
+}
+
+/** In a disk directory: held while its images are made. */
+export const IMAGES_LOCK = ".images.lock";
+const LOCK_TIMEOUT_MS = 60 * 60_000;
+
+export class GoldenImages {
+  readonly #options: GoldenImagesOptions;
+  readonly #userData: string;
+  readonly #listeners = new Set<(step: string) => void>();
+  #current: GoldenImage | undefined;
+  #running: Promise<GoldenImage> | undefined;
+  #step: string | undefined;
+  #lastError: string | undefined;
+  #timings: GoldenImagesStatus["timings"];
+
+  constructor(options: GoldenImagesOptions) {
+    this.#options = options;
+    this.#userData = renderPrebuildUserData(options.prebuild, options.templates);
+  }
+
+  get status(): GoldenImagesStatus {
+    const settled = this.#lastError !== undefined ? "failed" : this.#current ? "done" : "none";
+    return {
+      current: this.#current,
+      state: this.#running ? "running" : settled,
+      step: this.#step,
+      lastError: this.#lastError,
+      timings: this.#timings,
+    };
+  }
+
+  /** The image to make clones of; makes the first one if there is none. The signal ends only the waiting. */
+  async current(signal: AbortSignal): Promise<GoldenImage> {
+    this.#current ??= await this.#remembered();
+    return this.#current ?? (await abortable(this.#build({ force: false }), signal));
+  }
+
+  /**
+   * Looks for a newer base image and makes a golden image of it, or joins the prebuild that is under way.
+   * @param force makes a new one even if nothing changed
+   */
+  async refresh(options: {
+    force: boolean;
+    signal: AbortSignal;
+    onStep(step: string): void;
+  }): Promise<GoldenImage> {
+    this.#listeners.add(options.onStep);
+    try {
+      if (this.#step !== undefined) options.onStep(this.#step);
+      return await abortable(this.#build(options), options.signal);
+    } finally {
+      this.#listeners.delete(options.onStep);
+    }
+  }
+
+  #build(options: { force: boolean }): Promise<GoldenImage> {
+    this.#running ??= this.#prebuild(options.force)
+      .then((image) => {
+        this.#current = image;
+        this.#lastError = undefined;
+        return image;
+      })
+      .catch((error: unknown) => {
+        this.#lastError = describeError(error);
+        this.#options.logger.error("the prebuild failed", { error: this.#lastError, stage: "INIT" });
+        throw error;
+      })
+      .finally(() => {
+        this.#running = undefined;
+        this.#step = undefined;
+      });
+    return this.#running;
+  }
+
+  async #prebuild(force: boolean): Promise<GoldenImage> {
+    const { diskDirectory, ensureBase } = this.#options;
+    // A build is nobody's in particular: callers may leave, it goes on until its own deadline.
+    const signal = new AbortController().signal;
+    const onWait = () => this.#say("waiting for another process that works on this directory's images");
+    const lock = { timeoutMs: LOCK_TIMEOUT_MS, signal, onWait };
+    return withLock(join(diskDirectory, IMAGES_LOCK), lock, async () => {
+      const begunAt = performance.now();
+      this.#say("looking for the base image");
+      const base = await ensureBase(signal, (progress) => this.#say(`base image: ${progressText(progress)}`));
+      const baseMs = performance.now() - begunAt;
+      const name = this.#name(base, force);
+      const existing = await findGolden(diskDirectory, name);
+      const image = existing ?? (await this.#make(name, base, signal));
+      if (existing === undefined)
+        this.#timings = { baseMs, prebuildMs: performance.now() - begunAt - baseMs };
+      await writeFileAtomic(this.#pointerPath(), `${image.name}\n`);
+      this.#options.logger.info("the golden image is ready", {
+        goldenImage: name,
+        made: existing === undefined,
+      });
+      return image;
+    });
+  }
+
+  async #make(name: string, base: BaseImage, signal: AbortSignal): Promise<GoldenImage> {
+    const { host, diskDirectory, diskSizeGiB, machine, prebuild } = this.#options;
+    return publishGolden(diskDirectory, name, async (directory) => {
+      this.#say("copying the base image");
+      const workDiskPath = await createWorkDisk(directory, base, diskSizeGiB, signal);
+      const vm = { ...machine, id: `prebuild-${name}`, base, workDiskPath, userData: this.#userData, signal };
+      this.#say("prebuild: booting");
+      const onStep = (step: string) => this.#say(`prebuild: ${step}`);
+      const report = await runPrebuildVm(host, { ...vm, onStep }, readPrebuildReport);
+      requireSuccess(report, prebuildCommands(prebuild.extraCommands));
+      this.#say("prebuild: publishing the golden image");
+      await completeGolden(directory, { diskDirectory, name, base, report });
+    });
+  }
+
+  #name(base: BaseImage, force: boolean): string {
+    const { diskSizeGiB, prebuild, templates } = this.#options;
+    const templateVersion = force ? `${templates.version} ${new Date().toISOString()}` : templates.version;
+    const inputs = { baseName: base.name, userData: this.#userData, diskSizeGiB, templateVersion };
+    return goldenName({ ...inputs, bootProfile: prebuild.bootProfile });
+  }
+
+  async #remembered(): Promise<GoldenImage | undefined> {
+    const name = (await readTextIfExists(this.#pointerPath()))?.trim();
+    return name === undefined ? undefined : findGolden(this.#options.diskDirectory, name);
+  }
+
+  #pointerPath(): string {
+    const { baseKey, diskSizeGiB, prebuild, diskDirectory, templates } = this.#options;
+    const parts = [baseKey, this.#userData, diskSizeGiB, prebuild.bootProfile, templates.version];
+    const key = createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 16);
+    return join(diskDirectory, "golden", `.current-${key}`);
+  }
+
+  #say(step: string): void {
+    if (step === this.#step) return;
+    this.#step = step;
+    this.#options.logger.info(step, { stage: "INIT" });
+    for (const listener of this.#listeners) listener(step);
+  }
+}
+
+/** A step with its numbers, for people. */
+export function progressText({ step, doneBytes, totalBytes }: Parameters<OnProgress>[0]): string {
+  if (doneBytes === undefined) return step;
+  const mib = (bytes: number): string => (bytes / 1024 ** 2).toFixed(0);
+  return totalBytes === undefined
+    ? `${step}, ${mib(doneBytes)} MiB`
+    : `${step}, ${mib(doneBytes)} of ${mib(totalBytes)} MiB (${Math.floor((100 * doneBytes) / totalBytes)} %)`;
+}
+
+/** Settles like `work`, but throws CANCELLED as soon as the signal is aborted; `work` goes on. */
+function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void =>
+      reject(new FleetingdError("CANCELLED", "cancelled while waiting for the golden image"));
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}

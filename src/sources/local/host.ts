@@ -1,0 +1,15 @@
+/** The host's parts that all its local pools share. */
+import type { HypervisorDriver } from "../../hypervisor/driver.ts";
+import type { Fabric } from "../../network/fabric.ts";
+import type { Leases } from "../../network/leases.ts";
+import type { VmSubnet } from "../../network/slots.ts";
+
+export interface LocalHost {
+  /** Records, sockets and logs; clones and images are in a pool's disk directory. */
+  stateDirectory: string;
+  hypervisor: HypervisorDriver;
+  /** Guests run without KVM. */
+  emulated: boolean;
+  fabric: Fabric;
+  leasesOf(subnet: VmSubnet): Leases;
+}

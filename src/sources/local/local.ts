@@ -1,0 +1,232 @@
+/**
+ * The local host as a source of instances: the one place that joins hypervisor, network, images and cloud-init.
+ *
+ * Creation: record (slot, paths) → network ∥ clone ∥ seed → VM → login → ready. The network's rules are in force
+ * before the VM starts. Deletion goes the other way, and every part of it may find its work done already.
+ */
+import { randomBytes } from "node:crypto";
+import { dirname, join } from "node:path";
+import { writeSeed } from "../../cloudinit/iso.ts";
+import { generateSshKeyPair, type SshKeyPair } from "../../cloudinit/keys.ts";
+import { type BootProfile, DEFAULT_USER, READY_COMMAND } from "../../cloudinit/prebuild.ts";
+import { renderSeed } from "../../cloudinit/seed.ts";
+import { FleetingdError } from "../../errors.ts";
+import { ensureDirectory, removeTree } from "../../host/files.ts";
+import { waitForLogin } from "../../host/ssh.ts";
+import type { RunningVm } from "../../hypervisor/driver.ts";
+import { type Clone, createClone } from "../../images/clones.ts";
+import type { GoldenImage } from "../../images/image.ts";
+import type { Logger } from "../../log.ts";
+import type { Leases } from "../../network/leases.ts";
+import type { SlotNetwork, VmSubnet } from "../../network/slots.ts";
+import type { ConnectInfo, CreateContext, CreatedInstance, Source, StoredInstance } from "../source.ts";
+import type { GoldenImages } from "./golden-images.ts";
+import type { LocalHost } from "./host.ts";
+import { type LocalData, networkOf, parseLocalData, seedPath, vmSpec } from "./vm.ts";
+
+export interface LocalSourceOptions {
+  host: LocalHost;
+  images: GoldenImages;
+  diskDirectory: string;
+  subnet: VmSubnet;
+  egressInterface: string | undefined;
+  dnsServers: readonly string[];
+  vcpus: number;
+  memoryMiB: number;
+  console: "serial" | "virtio";
+  bootProfile: BootProfile;
+  bootTimeoutMs: number;
+  logger: Logger;
+}
+
+const SSH_PORT = 22;
+
+export class LocalSource implements Source {
+  readonly name = "local";
+  readonly #options: LocalSourceOptions;
+  readonly #leases: Leases;
+  readonly #running = new Map<string, RunningVm>();
+  #onLost: (id: string, reason: string) => void = () => undefined;
+
+  constructor(options: LocalSourceOptions) {
+    this.#options = options;
+    this.#leases = options.host.leasesOf(options.subnet);
+  }
+
+  onLost(listener: (id: string, reason: string) => void): void {
+    this.#onLost = listener;
+  }
+
+  async create(context: CreateContext): Promise<CreatedInstance> {
+    const { id, directory, signal } = context;
+    context.phase("image");
+    const golden = await this.#options.images.current(signal);
+    signal.throwIfAborted();
+    const network = this.#leases.acquire();
+    const cloneDirectory = join(this.#options.diskDirectory, "clones", id);
+    const { slot } = network;
+    const data: LocalData = {
+      subnet: this.#options.subnet.cidr,
+      slot,
+      cloneDirectory,
+      goldenImage: golden.name,
+    };
+    await context.save(data);
+
+    context.phase("clone");
+    const identity = newIdentity(id);
+    const [clone] = await allSettled([
+      this.#makeClone(cloneDirectory, golden),
+      this.#options.host.fabric.attach({ network, egressInterface: this.#options.egressInterface }),
+      writeSeed(seedPath(directory), this.#seedFiles(id, network, identity), signal),
+    ]);
+
+    context.phase("boot");
+    const { vcpus, memoryMiB, console, bootProfile, host } = this.#options;
+    const { machineId } = identity;
+    const machine = { vcpus, memoryMiB, console, bootProfile, emulated: host.emulated };
+    const spec = vmSpec({ ...machine, id, directory, machineId, golden, clone, network });
+    const vm = await host.hypervisor.start(spec, signal);
+    this.#running.set(id, vm);
+    await context.save({ ...data, process: vm.process });
+    const connectInfo = connectInfoOf(network, identity.userKey);
+    await this.#untilReady(context, vm, connectInfo, identity.hostKey.publicKey);
+    this.#watch(id, vm);
+    return { connectInfo };
+  }
+
+  async delete(instance: StoredInstance): Promise<void> {
+    const { id } = instance;
+    const vm = this.#running.get(id) ?? (await this.#findVm(instance));
+    this.#running.delete(id);
+    await vm?.stop({ graceMs: 0 });
+    const data = parseLocalData(id, instance.data);
+    if (data === undefined) return;
+    await this.#options.host.fabric.detach(networkOf(data));
+    await removeTree(data.cloneDirectory);
+    this.#leases.release(data.slot);
+  }
+
+  async resume(instance: StoredInstance): Promise<boolean> {
+    const { id, directory } = instance;
+    const data = parseLocalData(id, instance.data);
+    if (data === undefined) return false;
+    const network = this.#leases.acquireSlot(data.slot);
+    if (data.process === undefined) return false;
+    const vm = await this.#options.host.hypervisor.adopt({ id, directory, process: data.process });
+    if (vm === undefined) return false;
+    await this.#options.host.fabric.attach({ network, egressInterface: this.#options.egressInterface });
+    this.#running.set(id, vm);
+    this.#watch(id, vm);
+    return true;
+  }
+
+  /** A VM that an earlier daemon started, perhaps without living long enough to note its process. */
+  async #findVm({ directory }: StoredInstance): Promise<RunningVm | undefined> {
+    const { hypervisor } = this.#options.host;
+    const found = (await hypervisor.list(dirname(directory))).find((vm) => vm.directory === directory);
+    return found && hypervisor.adopt(found);
+  }
+
+  async #makeClone(directory: string, golden: GoldenImage): Promise<Clone> {
+    await ensureDirectory(directory);
+    return createClone(golden, join(directory, "disk"));
+  }
+
+  #seedFiles(id: string, network: SlotNetwork, identity: Identity) {
+    return renderSeed({
+      instanceId: id,
+      hostname: id,
+      machineId: identity.machineId,
+      user: DEFAULT_USER,
+      network: { ...network, dnsServers: this.#options.dnsServers },
+      authorizedKeys: [identity.userKey.publicKey],
+      hostKey: identity.hostKey,
+      randomSeed: randomBytes(64),
+      now: new Date(),
+    });
+  }
+
+  /** Waits for a login and for the rest of the system; a VM that ends meanwhile is not waited for. */
+  async #untilReady(
+    context: CreateContext,
+    vm: RunningVm,
+    info: ConnectInfo,
+    hostKey: string,
+  ): Promise<void> {
+    const ended = new AbortController();
+    const signal = AbortSignal.any([context.signal, ended.signal]);
+    void vm.exited.then(() => ended.abort());
+    const deadline = performance.now() + this.#options.bootTimeoutMs;
+    try {
+      const login = await waitForLogin(
+        { ...info, hostKey },
+        { timeoutMs: this.#options.bootTimeoutMs, signal },
+      );
+      try {
+        context.phase("ready");
+        const remainingMs = Math.max(1_000, deadline - performance.now());
+        const { exitCode, stderr, stdout } = await login.exec(READY_COMMAND, remainingMs);
+        if (exitCode === 0) return;
+        throw new FleetingdError(
+          "HYPERVISOR_FAILED",
+          `the system in ${context.id} did not come up: ${stderr || stdout}`,
+        );
+      } finally {
+        login.close();
+      }
+    } catch (error) {
+      if (!ended.signal.aborted || context.signal.aborted) throw error;
+      const { lastOutput } = await vm.exited;
+      throw new FleetingdError(
+        "HYPERVISOR_FAILED",
+        `the VM ${context.id} ended while it booted: ${lastOutput || "it said nothing"}`,
+        {
+          hint: "Its console may tell more: console.log in the VM's folder, if vm_enable_virtio_console is set.",
+          cause: error,
+        },
+      );
+    }
+  }
+
+  #watch(id: string, vm: RunningVm): void {
+    void vm.exited.then(({ lastOutput }) => {
+      if (this.#running.get(id) !== vm) return;
+      this.#onLost(id, `its VM ended by itself${lastOutput === "" ? "" : `: ${lastOutput}`}`);
+    });
+  }
+}
+
+interface Identity {
+  machineId: string;
+  userKey: SshKeyPair;
+  hostKey: SshKeyPair;
+}
+
+function newIdentity(id: string): Identity {
+  return {
+    machineId: randomBytes(16).toString("hex"),
+    userKey: generateSshKeyPair(`fleetingd ${id}`),
+    hostKey: generateSshKeyPair(id),
+  };
+}
+
+function connectInfoOf(network: SlotNetwork, userKey: SshKeyPair): ConnectInfo {
+  return {
+    os: "linux",
+    arch: process.arch === "arm64" ? "arm64" : "amd64",
+    protocol: "ssh",
+    username: DEFAULT_USER,
+    privateKey: userKey.privateKey,
+    address: network.address,
+    port: SSH_PORT,
+  };
+}
+
+/** Like Promise.all, but settles only when all have: no work may go on behind a deletion. */
+async function allSettled<T extends readonly unknown[] | []>(
+  work: T,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
+}

@@ -1,0 +1,58 @@
+/**
+ * What a daemon that died left on the host without a record: processes, TAPs with their rules, folders. Everything here
+ * carries our mark; nothing else is ever touched.
+ */
+import { dirname, join } from "node:path";
+import { exists, listDirectory, removeTree } from "../../host/files.ts";
+import type { Logger } from "../../log.ts";
+import type { StoredInstance } from "../source.ts";
+import type { LocalHost } from "./host.ts";
+import { networkOf, parseLocalData } from "./vm.ts";
+
+/**
+ * Removes what no record names. Call it once at start, before anything new is made.
+ * @param records every record that there is; if some could not be read, don't call this
+ * @param diskDirectories where pools have their clones
+ */
+export async function sweepLocalHost(
+  host: LocalHost,
+  records: readonly StoredInstance[],
+  diskDirectories: readonly string[],
+  logger: Logger,
+): Promise<void> {
+  const data = records.flatMap((record) => parseLocalData(record.id, record.data) ?? []);
+  const vmsDirectory = join(host.stateDirectory, "vms");
+  const prebuildDirectory = join(host.stateDirectory, "prebuild");
+
+  // Processes first: they hold the TAPs and the disks.
+  const known = new Set(records.map(({ directory }) => directory));
+  const running = [
+    ...(await host.hypervisor.list(vmsDirectory)),
+    ...(await host.hypervisor.list(prebuildDirectory)),
+  ];
+  for (const handle of running.filter(({ directory }) => !known.has(directory))) {
+    logger.warn("stopping a VM that has no record", { instance: handle.id, pid: handle.process.pid });
+    await (await host.hypervisor.adopt(handle))?.stop({ graceMs: 0 });
+  }
+  const swept = await host.fabric.sweep(new Set(data.map((one) => networkOf(one).tapName)));
+  if (swept.length > 0) logger.warn("removed TAPs that no VM has", { taps: swept.join(", ") });
+
+  const clones = new Set(data.map(({ cloneDirectory }) => cloneDirectory));
+  const parents = new Set([
+    ...diskDirectories.map((directory) => join(directory, "clones")),
+    ...[...clones].map(dirname),
+  ]);
+  for (const parent of parents) await removeOthers(parent, clones, logger);
+  await removeOthers(vmsDirectory, known, logger);
+  await removeTree(prebuildDirectory);
+}
+
+async function removeOthers(parent: string, keep: ReadonlySet<string>, logger: Logger): Promise<void> {
+  for (const name of await listDirectory(parent)) {
+    const path = join(parent, name);
+    // A record that lies there is the pool's to judge, whatever it says.
+    if (keep.has(path) || (await exists(join(path, "record.json")))) continue;
+    logger.warn("removing a folder that belongs to no VM", { path });
+    await removeTree(path);
+  }
+}

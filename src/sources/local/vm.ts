@@ -1,0 +1,73 @@
+/** What the local source keeps of a VM, and the pure description that a hypervisor gets. */
+import { join } from "node:path";
+import { z } from "zod";
+import { cloneKernelArguments } from "../../cloudinit/kernel-arguments.ts";
+import type { BootProfile } from "../../cloudinit/prebuild.ts";
+import { SEED_DISK_SERIAL } from "../../cloudinit/seed.ts";
+import { FleetingdError } from "../../errors.ts";
+import type { DiskSpec, VmSpec } from "../../hypervisor/driver.ts";
+import type { GoldenImage } from "../../images/image.ts";
+import { parseVmSubnet, type SlotNetwork, slotNetwork } from "../../network/slots.ts";
+import type { SourceData } from "../source.ts";
+
+const localDataSchema = z.object({
+  /** In CIDR form; with the slot it gives the VM's whole network. */
+  subnet: z.string(),
+  slot: z.number().int().nonnegative(),
+  /** The folder of the clone, on the golden images' file system. */
+  cloneDirectory: z.string(),
+  goldenImage: z.string(),
+  process: z.object({ pid: z.number().int(), startTicks: z.number() }).optional(),
+});
+export type LocalData = z.infer<typeof localDataSchema>;
+
+/** Undefined if nothing was made yet. @throws FleetingdError CORRUPT */
+export function parseLocalData(id: string, data: SourceData): LocalData | undefined {
+  if (Object.keys(data).length === 0) return undefined;
+  const parsed = localDataSchema.safeParse(data);
+  if (parsed.success) return parsed.data;
+  throw new FleetingdError("CORRUPT", `the record of ${id} does not describe a local VM`, {
+    cause: parsed.error,
+  });
+}
+
+/** The network of a VM that may have been made by an earlier configuration. */
+export function networkOf(data: LocalData): SlotNetwork {
+  return slotNetwork(parseVmSubnet(data.subnet), data.slot);
+}
+
+export interface VmParts {
+  id: string;
+  directory: string;
+  machineId: string;
+  vcpus: number;
+  memoryMiB: number;
+  console: "serial" | "virtio";
+  bootProfile: BootProfile;
+  emulated: boolean;
+  golden: GoldenImage;
+  clone: Pick<DiskSpec, "path" | "format">;
+  network: SlotNetwork;
+}
+
+/** Where a VM's seed disk lies in its directory. */
+export const seedPath = (directory: string): string => join(directory, "seed.iso");
+
+export function vmSpec(parts: VmParts): VmSpec {
+  const { golden } = parts;
+  return {
+    id: parts.id,
+    directory: parts.directory,
+    vcpus: parts.vcpus,
+    memoryMiB: parts.memoryMiB,
+    kernelPath: golden.kernelPath,
+    initrdPath: golden.initrdPath,
+    kernelArguments: cloneKernelArguments(golden, parts),
+    disks: [
+      { ...parts.clone, readOnly: false, serial: "fleetingd-root" },
+      { path: seedPath(parts.directory), format: "raw", readOnly: true, serial: SEED_DISK_SERIAL },
+    ],
+    nics: [{ tapName: parts.network.tapName, macAddress: parts.network.macAddress }],
+    console: parts.console,
+  };
+}
