@@ -1,0 +1,133 @@
+/** Serves the daemon's interface on its unix socket. */
+import { chmod, chown, lstat, readFile, unlink } from "node:fs/promises";
+import { connect } from "node:net";
+import { dirname } from "node:path";
+import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { FleetingdError, messageOf, systemErrorCode } from "../errors.ts";
+import { type DaemonServer, DaemonService } from "../gen/fleetingd.ts";
+import { ensureDirectory } from "../host/files.ts";
+import type { Logger } from "../log.ts";
+
+export interface ApiServer {
+  /** Ends every call and removes the socket. */
+  close(): Promise<void>;
+}
+
+export interface ApiServerOptions {
+  socketPath: string;
+  /** Members of this group may use the socket besides root; a group that does not exist is warned of. */
+  socketGroup: string | undefined;
+  service: DaemonServer;
+  logger: Logger;
+}
+
+// sun_path has 108 bytes, the final NUL included.
+const MAX_SOCKET_PATH_BYTES = 107;
+const MAX_REQUEST_BYTES = 1024 * 1024;
+const CLOSE_TIMEOUT_MS = 1_000;
+
+/** @throws FleetingdError ALREADY_EXISTS if a daemon listens there already, INVALID_CONFIG, PERMISSION */
+export async function startApiServer(options: ApiServerOptions): Promise<ApiServer> {
+  const { socketPath } = options;
+  if (Buffer.byteLength(socketPath) > MAX_SOCKET_PATH_BYTES) {
+    throw new FleetingdError(
+      "INVALID_CONFIG",
+      `the socket's path ${socketPath} is longer than ${MAX_SOCKET_PATH_BYTES} bytes`,
+      {
+        hint: "Set daemon.socket to a shorter path.",
+      },
+    );
+  }
+  await ensureDirectory(dirname(socketPath), 0o755);
+  await removeStaleSocket(socketPath);
+  const server = new Server({ "grpc.max_receive_message_length": MAX_REQUEST_BYTES });
+  server.addService(DaemonService, options.service);
+  await bind(server, socketPath);
+  await setAccess(socketPath, options.socketGroup, options.logger);
+  return { close: () => close(server) };
+}
+
+async function bind(server: Server, socketPath: string): Promise<void> {
+  // The socket must not be open to others between bind and chmod.
+  const previous = process.umask(0o177);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.bindAsync(`unix:${socketPath}`, ServerCredentials.createInsecure(), (error) =>
+        error === null ? resolve() : reject(error),
+      );
+    });
+  } catch (error) {
+    throw new FleetingdError("UNAVAILABLE", `could not listen on ${socketPath}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  } finally {
+    process.umask(previous);
+  }
+}
+
+async function removeStaleSocket(path: string): Promise<void> {
+  try {
+    const stats = await lstat(path);
+    if (!stats.isSocket()) {
+      throw new FleetingdError("ALREADY_EXISTS", `${path} exists and is not a socket`, {
+        hint: "Remove it, or set daemon.socket to another path.",
+      });
+    }
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") return;
+    throw error;
+  }
+  if (await somebodyListens(path)) {
+    throw new FleetingdError("ALREADY_EXISTS", `another daemon is listening on ${path}`, {
+      hint: "Stop it first, or give this one a socket and a state directory of its own.",
+    });
+  }
+  await unlink(path);
+}
+
+function somebodyListens(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    const settle = (answer: boolean): void => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.once("connect", () => settle(true));
+    socket.once("error", () => settle(false));
+  });
+}
+
+async function setAccess(path: string, group: string | undefined, logger: Logger): Promise<void> {
+  if (group === undefined) return;
+  const gid = await groupId(group);
+  if (gid === undefined) {
+    logger.warn("the socket's group does not exist, so only root may use the socket", {
+      group,
+      socket: path,
+    });
+    return;
+  }
+  await chown(path, process.getuid?.() ?? 0, gid);
+  await chmod(path, 0o660);
+}
+
+async function groupId(name: string): Promise<number | undefined> {
+  const line = (await readFile("/etc/group", "utf8"))
+    .split("\n")
+    .find((entry) => entry.startsWith(`${name}:`));
+  return line === undefined ? undefined : Number(line.split(":")[2]);
+}
+
+async function close(server: Server): Promise<void> {
+  await new Promise<void>((resolve) => {
+    // Attached plugins keep their streams open, so waiting for them would take for ever.
+    const timer = setTimeout(() => {
+      server.forceShutdown();
+      resolve();
+    }, CLOSE_TIMEOUT_MS);
+    server.tryShutdown(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}

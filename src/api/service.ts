@@ -1,0 +1,146 @@
+/** The daemon's gRPC service: each call translates to the pool's requests and answers from memory. */
+import {
+  type handleServerStreamingCall,
+  type handleUnaryCall,
+  type ServerWritableStream,
+  type ServiceError,
+  status as Status,
+} from "@grpc/grpc-js";
+import { describeError, type ErrorCode, FleetingdError } from "../errors.ts";
+import {
+  type AttachReply,
+  type AttachRequest,
+  type DaemonServer,
+  type PrebuildProgress,
+  InstanceState as WireState,
+} from "../gen/fleetingd.ts";
+import type { Logger } from "../log.ts";
+import type { InstanceView, Pool } from "../pool/pool.ts";
+import type { Groups } from "./groups.ts";
+import type { DaemonStatus } from "./status.ts";
+
+/** What the service needs of the daemon. */
+export interface DaemonFacade {
+  version: string;
+  /** The pool that a plugin's configuration (JSON) means; makes an inline one. @throws INVALID_CONFIG */
+  poolFor(pluginConfigJson: string): Promise<{ pool: Pool; group: string | undefined }>;
+  status(): DaemonStatus;
+  /** Makes new golden images; `pool` empty means all. */
+  prebuild(
+    request: { pool: string; force: boolean; signal: AbortSignal },
+    onProgress: (progress: { pool: string; message: string; goldenImage?: string }) => void,
+  ): Promise<void>;
+}
+
+const WIRE_STATES: Readonly<Record<InstanceView["state"], WireState>> = {
+  creating: WireState.INSTANCE_CREATING,
+  ready: WireState.INSTANCE_RUNNING,
+  deleting: WireState.INSTANCE_DELETING,
+  failed: WireState.INSTANCE_TIMEOUT,
+};
+
+export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger: Logger): DaemonServer {
+  return {
+    attach: streaming((call) => attach(call, daemon, groups, logger)),
+    listInstances: unary(async ({ group }) => ({
+      instances: groups
+        .get(group)
+        .pool.list(group)
+        .map((instance) => ({
+          id: instance.id,
+          state: WIRE_STATES[instance.state],
+          lastError: instance.lastError ?? "",
+        })),
+    })),
+    increase: unary(async ({ group, n }) => {
+      const { accepted, reason } = await groups.get(group).pool.claim(group, n);
+      if (reason !== undefined)
+        logger.warn("accepted fewer instances than asked for", { group, n, accepted, reason });
+      return { accepted, reason: reason ?? "" };
+    }),
+    decrease: unary(async ({ group, ids }) => ({ ids: await groups.get(group).pool.release(group, ids) })),
+    connectInfo: unary(async ({ group, id }) => {
+      const info = groups.get(group).pool.connectInfo(group, id);
+      logger.info("connection info asked for", { group, instance: id, stage: "CONNECT" });
+      return {
+        os: info.os,
+        arch: info.arch,
+        protocol: info.protocol,
+        username: info.username,
+        password: "",
+        key: Buffer.from(info.privateKey),
+        externalAddress: info.address,
+        internalAddress: info.address,
+        port: info.port,
+        expires: 0n,
+      };
+    }),
+    heartbeat: unary(async ({ group, id }) => {
+      groups.get(group).pool.heartbeat(group, id);
+      return {};
+    }),
+    status: unary(async () => ({ json: JSON.stringify(daemon.status()) })),
+    prebuild: streaming(
+      async (call: ServerWritableStream<{ pool: string; force: boolean }, PrebuildProgress>) => {
+        const controller = new AbortController();
+        call.once("cancelled", () => controller.abort());
+        const { pool, force } = call.request;
+        await daemon.prebuild({ pool, force, signal: controller.signal }, (progress) =>
+          call.write({ goldenImage: "", ...progress }),
+        );
+        call.end();
+      },
+    ),
+  };
+}
+
+async function attach(
+  call: ServerWritableStream<AttachRequest, AttachReply>,
+  daemon: DaemonFacade,
+  groups: Groups,
+  logger: Logger,
+): Promise<void> {
+  const { pool, group: wanted } = await daemon.poolFor(call.request.pluginConfig);
+  if (call.cancelled) return;
+  const group = groups.attach(pool, wanted, call.request.group === "" ? undefined : call.request.group);
+  logger.info("a plugin attached", { group: group.name, stage: "INIT" });
+  call.once("cancelled", () => {
+    groups.detach(group);
+    logger.info("a plugin detached", { group: group.name });
+  });
+  call.write({ group: group.name, pool: pool.name, maxSize: pool.maxInstances, version: daemon.version });
+}
+
+function unary<Request, Reply>(work: (request: Request) => Promise<Reply>): handleUnaryCall<Request, Reply> {
+  return (call, callback) => {
+    work(call.request).then(
+      (reply) => callback(null, reply),
+      (error: unknown) => callback(toServiceError(error), null),
+    );
+  };
+}
+
+function streaming<Request, Reply>(
+  work: (call: ServerWritableStream<Request, Reply>) => Promise<void>,
+): handleServerStreamingCall<Request, Reply> {
+  return (call) => {
+    work(call).catch((error: unknown) => call.emit("error", toServiceError(error)));
+  };
+}
+
+const GRPC_CODES: Partial<Record<ErrorCode, Status>> = {
+  INVALID_CONFIG: Status.INVALID_ARGUMENT,
+  INVALID_ARGUMENT: Status.INVALID_ARGUMENT,
+  NOT_FOUND: Status.NOT_FOUND,
+  UNAVAILABLE: Status.UNAVAILABLE,
+  EXHAUSTED: Status.RESOURCE_EXHAUSTED,
+  TIMEOUT: Status.DEADLINE_EXCEEDED,
+  CANCELLED: Status.CANCELLED,
+  PERMISSION: Status.PERMISSION_DENIED,
+};
+
+function toServiceError(error: unknown): Partial<ServiceError> {
+  const code =
+    error instanceof FleetingdError ? (GRPC_CODES[error.code] ?? Status.INTERNAL) : Status.INTERNAL;
+  return { code, details: describeError(error) };
+}

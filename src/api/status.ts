@@ -1,0 +1,56 @@
+/** What `Status` answers: the daemon as a whole, for people and for monitoring. JSON, so no undefined and no dates. */
+import type { InstanceState } from "../pool/instance.ts";
+
+export interface DaemonStatus {
+  version: string;
+  pid: number;
+  uptimeSeconds: number;
+  /** How guests are executed: `kvm`, or `tcg` where there is no working KVM. */
+  accelerator: string;
+  /** The hypervisor and its version. */
+  hypervisor: string;
+  pools: readonly PoolStatus[];
+  instances: readonly InstanceStatus[];
+}
+
+export interface PoolStatus {
+  name: string;
+  /** What makes its instances: `local`, or the name of a cloud source. */
+  source: string;
+  /** The golden image that new instances are made of; null before the first prebuild has ended. */
+  goldenImage: string | null;
+  goldenImageAgeSeconds: number | null;
+  prebuild: PrebuildStatus;
+  /** Unclaimed instances: how many are to be ready, and how many are. */
+  warm: { desired: number; actual: number };
+  /** All its instances by state. */
+  counts: Readonly<Record<InstanceState, number>>;
+  maxInstances: number;
+  /** Why creation is held back; null if it is not. */
+  lastError: string | null;
+}
+
+export interface PrebuildStatus {
+  /** `none`: not yet begun. `failed`: the last one failed, and an older golden image stays in use if there is one. */
+  state: "none" | "running" | "done" | "failed";
+  /** What it does at the moment; null unless it runs. */
+  step: string | null;
+  /** Why the last one failed; null if it did not. */
+  error: string | null;
+  /** How long its parts took; null unless this daemon made the golden image. */
+  timings: { baseSeconds: number; prebuildSeconds: number } | null;
+}
+
+export interface InstanceStatus {
+  id: string;
+  pool: string;
+  /** Who claimed it; null for a warm one. */
+  group: string | null;
+  state: InstanceState;
+  address: string | null;
+  ageSeconds: number;
+  lastError: string | null;
+  goldenImage: string | null;
+  /** How long each phase of its creation took; the last one may still be going on. */
+  phases: readonly { name: string; seconds: number }[];
+}

@@ -1,0 +1,64 @@
+/** The parts of this host that all its local pools share. */
+import { mkdir } from "node:fs/promises";
+import { totalmem } from "node:os";
+import type { DaemonConfig, PoolConfig } from "../config/types.ts";
+import { FleetingdError } from "../errors.ts";
+import { detectAccelerator } from "../hypervisor/accelerator.ts";
+import { createQemuDriver } from "../hypervisor/qemu/driver.ts";
+import type { Logger } from "../log.ts";
+import { createFabric } from "../network/fabric.ts";
+import { createLeases, type Leases } from "../network/leases.ts";
+import { hostResolvers } from "../network/resolvers.ts";
+import type { VmSubnet } from "../network/slots.ts";
+import type { LocalHost } from "../sources/local/host.ts";
+
+export interface HostFacts {
+  accelerator: "kvm" | "tcg";
+  /** The host's own resolvers, for pools that name none. */
+  dnsServers: readonly string[];
+}
+
+/** @throws FleetingdError MISSING_PROGRAM, PERMISSION, UNAVAILABLE */
+export async function openLocalHost(
+  config: DaemonConfig,
+  pools: readonly PoolConfig[],
+  logger: Logger,
+): Promise<{ host: LocalHost; facts: HostFacts }> {
+  const accelerator = await detectAccelerator({ logger });
+  const hypervisor = await createQemuDriver({ accelerator, logger });
+  const resolvers = await hostResolvers();
+  const fabric = createFabric({
+    subnets: pools.map((pool) => pool.subnet),
+    dnsServers: [...new Set([...resolvers.servers, ...pools.flatMap((pool) => pool.dnsServers)])],
+    logger,
+  });
+  await fabric.open();
+  const leases = new Map<string, Leases>();
+  const leasesOf = (subnet: VmSubnet): Leases => {
+    const known = leases.get(subnet.cidr) ?? createLeases(subnet);
+    leases.set(subnet.cidr, known);
+    return known;
+  };
+  await mkdir(config.stateDirectory, { recursive: true, mode: 0o700 });
+  return {
+    host: {
+      stateDirectory: config.stateDirectory,
+      hypervisor,
+      emulated: accelerator.kind === "tcg",
+      fabric,
+      leasesOf,
+    },
+    facts: { accelerator: accelerator.kind, dnsServers: resolvers.servers },
+  };
+}
+
+/** @throws FleetingdError INVALID_CONFIG if one VM alone is larger than the host */
+export function checkMemory(poolName: string, pool: PoolConfig): void {
+  const hostMiB = Math.floor(totalmem() / 1024 ** 2);
+  if (pool.memoryMiB <= hostMiB) return;
+  throw new FleetingdError(
+    "INVALID_CONFIG",
+    `pool ${poolName}: vm_memory_mb = ${pool.memoryMiB} is more than this host's ${hostMiB} MiB`,
+    { hint: "Give each VM a part of the host's memory only." },
+  );
+}

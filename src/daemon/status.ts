@@ -1,0 +1,77 @@
+/** The daemon's state as `Status` answers it. */
+import type { DaemonStatus, InstanceStatus, PoolStatus } from "../api/status.ts";
+import type { InstanceState } from "../pool/instance.ts";
+import type { InstanceView, Pool } from "../pool/pool.ts";
+import type { GoldenImages } from "../sources/local/golden-images.ts";
+
+export interface StatusInput {
+  version: string;
+  startedAt: number;
+  accelerator: string;
+  hypervisor: string;
+  pools: Iterable<{ pool: Pool; images: GoldenImages }>;
+}
+
+export function daemonStatus(input: StatusInput, now = Date.now()): DaemonStatus {
+  const pools = [...input.pools];
+  return {
+    version: input.version,
+    pid: process.pid,
+    uptimeSeconds: Math.round((now - input.startedAt) / 1000),
+    accelerator: input.accelerator,
+    hypervisor: input.hypervisor,
+    pools: pools.map(({ pool, images }) => poolStatus(pool, images, now)),
+    instances: pools.flatMap(({ pool }) =>
+      pool.all().map((instance) => instanceStatus(pool.name, instance, now)),
+    ),
+  };
+}
+
+function poolStatus(pool: Pool, images: GoldenImages, now: number): PoolStatus {
+  const instances = pool.all();
+  const image = images.status;
+  const counts: Record<InstanceState, number> = { creating: 0, ready: 0, deleting: 0, failed: 0 };
+  for (const { state } of instances) counts[state]++;
+  const seconds = (ms: number): number => Math.round(ms / 100) / 10;
+  return {
+    name: pool.name,
+    source: pool.sourceName,
+    goldenImage: image.current?.name ?? null,
+    goldenImageAgeSeconds: image.current
+      ? Math.round((now - image.current.createdAt.getTime()) / 1000)
+      : null,
+    prebuild: {
+      state: image.state,
+      step: image.step ?? null,
+      error: image.lastError ?? null,
+      timings: image.timings
+        ? { baseSeconds: seconds(image.timings.baseMs), prebuildSeconds: seconds(image.timings.prebuildMs) }
+        : null,
+    },
+    warm: {
+      desired: pool.warmInstances,
+      actual: instances.filter(({ state, group }) => state === "ready" && group === undefined).length,
+    },
+    counts,
+    maxInstances: pool.maxInstances,
+    lastError: pool.trouble?.lastError ?? null,
+  };
+}
+
+function instanceStatus(pool: string, instance: InstanceView, now: number): InstanceStatus {
+  const end = instance.readyAt ?? now;
+  return {
+    id: instance.id,
+    pool,
+    group: instance.group ?? null,
+    state: instance.state,
+    address: instance.address ?? null,
+    ageSeconds: Math.round((now - instance.createdAt) / 1000),
+    lastError: instance.lastError ?? null,
+    goldenImage: typeof instance.data["goldenImage"] === "string" ? instance.data["goldenImage"] : null,
+    phases: instance.phases.map(({ name, at }, index) => ({
+      name,
+      seconds: ((instance.phases[index + 1]?.at ?? end) - at) / 1000,
+    })),
+  };
+}
