@@ -1,0 +1,32 @@
+/** `fleetingd config check` */
+import { type LoadedConfig, loadConfig } from "../config/load.ts";
+import { FleetingdError } from "../errors.ts";
+import { type CliCommand, EXIT, exitCodeOf, type ReadOptions } from "./context.ts";
+
+export const configCheck: CliCommand<ReadOptions> = async ({ config: path, json }, context) => {
+  let loaded: LoadedConfig;
+  try {
+    loaded = await loadConfig(path);
+  } catch (error) {
+    if (json !== true || !(error instanceof FleetingdError)) throw error;
+    context.out(JSON.stringify({ valid: false, errors: error.message.split("\n") }, null, 2));
+    return exitCodeOf(error);
+  }
+  const { config, files, notes } = loaded;
+  if (json === true) {
+    context.out(JSON.stringify({ valid: true, files, notes, config }, null, 2));
+    return EXIT.ok;
+  }
+  for (const note of notes) context.err(note);
+  for (const file of files) context.out(`read ${file}`);
+  const pools = Object.entries(config.pools).map(
+    ([name, pool]) =>
+      `pool ${name}: ${pool.warmInstances} warm of at most ${pool.maxInstances} VMs, each ${pool.vcpus} cores, ` +
+      `${pool.memoryMiB} MiB memory, ${pool.diskSizeGiB} GiB disk, image ${pool.image} (${config.images[pool.image]?.type ?? "unknown"})`,
+  );
+  for (const line of pools) context.out(line);
+  context.out(
+    pools.length === 0 ? "The configuration is valid; it has no pools." : "The configuration is valid.",
+  );
+  return EXIT.ok;
+};

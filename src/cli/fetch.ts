@@ -1,0 +1,50 @@
+/** `fleetingd fetch`: gets the base images of the configuration ahead of the daemon, which need not run. */
+import { loadConfig } from "../config/load.ts";
+import type { PoolConfig } from "../config/types.ts";
+import { fetchBaseImage, imageOf } from "../daemon/base-images.ts";
+import { FleetingdError } from "../errors.ts";
+import { createLogger } from "../log.ts";
+import { progressText } from "../sources/local/golden-images.ts";
+import { type CliCommand, EXIT, type GlobalOptions } from "./context.ts";
+import { createProgress } from "./progress.ts";
+
+export interface FetchOptions extends GlobalOptions {
+  /** Undefined: every pool. */
+  pool?: string | undefined;
+}
+
+export const fetch: CliCommand<FetchOptions> = async (options, context) => {
+  const { config } = await loadConfig(options.config);
+  const logger = createLogger({ format: "text", level: "warn" });
+  const signal = new AbortController().signal;
+  for (const [name, pool] of chosenPools(config.pools, options.pool)) {
+    const progress = createProgress(context);
+    try {
+      const onProgress = (step: Parameters<typeof progressText>[0]) =>
+        progress.update(`${name}: ${progressText(step)}`);
+      const image = imageOf(config, name, pool.image);
+      const base = await fetchBaseImage(image, {
+        diskDirectory: pool.diskDirectory,
+        signal,
+        onProgress,
+        logger,
+      });
+      progress.end();
+      context.out(base.name);
+    } finally {
+      progress.end();
+    }
+  }
+  return EXIT.ok;
+};
+
+function chosenPools(
+  pools: Readonly<Record<string, PoolConfig>>,
+  wanted: string | undefined,
+): [string, PoolConfig][] {
+  const chosen = Object.entries(pools).filter(([name]) => wanted === undefined || name === wanted);
+  if (chosen.length > 0) return chosen;
+  const what =
+    wanted === undefined ? "the configuration has no pool" : `the configuration has no pool ${wanted}`;
+  throw new FleetingdError("NOT_FOUND", what, { hint: "Add a [pools.<name>] to it." });
+}

@@ -1,0 +1,55 @@
+/** `fleetingd serve`: the daemon in the foreground, until a signal ends it. */
+import { loadConfig } from "../config/load.ts";
+import type { DaemonConfig } from "../config/types.ts";
+import { startDaemon } from "../daemon/daemon.ts";
+import { FleetingdError } from "../errors.ts";
+import { notifySystemd, startWatchdog } from "../host/notify.ts";
+import { createLogger, type Logger } from "../log.ts";
+import { type CliCommand, EXIT, type ServeOptions } from "./context.ts";
+
+export const serve: CliCommand<ServeOptions> = async (options, { version }) => {
+  requireRoot();
+  const { config: file, notes } = await loadConfig(options.config);
+  const socketPath = options.socket ?? file.daemon.socketPath;
+  const config = { ...file, daemon: { ...file.daemon, socketPath } };
+  const logger = createLogger({ format: logFormat(config.daemon), level: config.daemon.logLevel });
+  for (const note of notes) logger.info(note);
+  const stopped = stopSignal(logger);
+  const daemon = await startDaemon(config, version, logger);
+  await notifySystemd("READY=1");
+  const stopWatchdog = startWatchdog(logger);
+  await stopped;
+  stopWatchdog();
+  await notifySystemd("STOPPING=1");
+  await daemon.stop({ removeVms: options.ephemeral });
+  return EXIT.ok;
+};
+
+function requireRoot(): void {
+  if (process.getuid?.() === 0) return;
+  throw new FleetingdError(
+    "PERMISSION",
+    "the daemon makes network devices and starts VMs, which needs root",
+    {
+      hint: "Start it by systemd (`systemctl start fleetingd`), or with sudo.",
+    },
+  );
+}
+
+function logFormat(config: DaemonConfig): "text" | "json" | "journald" {
+  if (config.logFormat !== "auto") return config.logFormat;
+  // systemd sets it when standard error is connected to its journal.
+  return process.env["JOURNAL_STREAM"] === undefined ? "text" : "journald";
+}
+
+/** Resolves at the first SIGTERM or SIGINT. */
+function stopSignal(logger: Logger): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      process.once(signal, () => {
+        logger.info("stopping", { signal });
+        resolve();
+      });
+    }
+  });
+}

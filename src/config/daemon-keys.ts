@@ -1,0 +1,68 @@
+/** The keys of `[daemon]`. */
+import { z } from "zod";
+import { key } from "./key.ts";
+import { DEFAULT_SOCKET } from "./paths.ts";
+import type { DaemonConfig } from "./types.ts";
+import { absolutePath, unixGroup } from "./values.ts";
+
+export const daemonTable = z.strictObject({
+  socket: key(absolutePath.prefault(DEFAULT_SOCKET), {
+    meaning: "The unix socket that the plugin and the command line talk to the daemon through.",
+    example: "/run/fleetingd-test/fleetingd.sock",
+  }),
+  socket_group: key(unixGroup.prefault("fleetingd"), {
+    meaning:
+      "Members of this group of the host may use the socket; besides them only root may. " +
+      "If there is no such group, the daemon warns and only root may.",
+    example: "gitlab-runner",
+  }),
+  state_directory: key(absolutePath.prefault("/var/lib/fleetingd"), {
+    meaning: "Where the daemon keeps the records of its VMs. Two daemons must not share it.",
+    example: "/srv/fleetingd",
+  }),
+  log_level: key(z.enum(["debug", "info", "warn", "error"]).default("info"), {
+    meaning: "What is logged: this level and the more urgent ones.",
+    example: "debug",
+  }),
+  log_format: key(z.enum(["auto", "text", "json", "journald"]).default("auto"), {
+    meaning:
+      "`text` for people, `json` for collectors (one object a line), `journald` for a systemd unit. " +
+      "`auto` is `journald` under systemd and `text` otherwise.",
+    example: "json",
+  }),
+  max_concurrent_creates: key(countOrAuto(256).prefault("auto"), {
+    kind: 'whole number, or `"auto"`',
+    meaning:
+      'How many VMs are made at a time, over all pools. `"auto"`: as many as the host has CPUs. ' +
+      "More of them boot more slowly, and are not ready sooner.",
+    unit: "VMs",
+    example: 4,
+  }),
+  max_concurrent_deletes: key(z.int().min(1).max(256).default(4), {
+    meaning: "How many VMs are torn down at a time, over all pools.",
+    unit: "VMs",
+    example: 8,
+  }),
+});
+
+/** What `[daemon]` means. */
+export function toDaemonConfig(table: z.output<typeof daemonTable>): DaemonConfig {
+  return Object.freeze({
+    socketPath: table.socket,
+    socketGroup: table.socket_group,
+    stateDirectory: table.state_directory,
+    logLevel: table.log_level,
+    logFormat: table.log_format,
+    maxConcurrentCreates: table.max_concurrent_creates,
+    maxConcurrentDeletes: table.max_concurrent_deletes,
+  });
+}
+
+function countOrAuto(max: number): z.ZodType<number | "auto", unknown> {
+  return z.unknown().transform((value, context) => {
+    if (value === "auto") return value;
+    if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= max) return value;
+    context.addIssue({ code: "custom", message: `expected a whole number from 1 to ${max}, or "auto"` });
+    return z.NEVER;
+  });
+}

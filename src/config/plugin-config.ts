@@ -1,0 +1,160 @@
+/** The runner's `[runners.autoscaler.plugin_config]`: which pool of the daemon a plugin gets its instances from. */
+import { createHash } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
+import { z } from "zod";
+import { messageOf } from "../errors.ts";
+import { checkPool, readPool } from "./check-pool.ts";
+import { formatDuration } from "./duration.ts";
+import { describeValue, explain, type Finding, nearest, unknownKey } from "./explain.ts";
+import { key } from "./key.ts";
+import { DEFAULT_SOCKET } from "./paths.ts";
+import { POOL_FIELDS, type PoolKey, poolTable, toPoolConfig } from "./pool-keys.ts";
+import { configError, formatKey } from "./problems.ts";
+import type { Config, PoolConfig } from "./types.ts";
+import { absolutePath, groupName, name } from "./values.ts";
+
+export interface PluginPool {
+  /** The named pool's name, or one that follows from the inline keys: `inline-4f2a9c01d3b7`. */
+  poolName: string;
+  pool: PoolConfig;
+  /** Whether the pool is made for this plugin, and not one of the daemon's configuration. */
+  inline: boolean;
+  /** What tells this `[[runners]]` entry's instances from those of others on the same pool. */
+  group: string | undefined;
+}
+
+/** The keys that `plugin_config` has besides those of a pool. */
+export const pluginTable = z.strictObject({
+  pool: key(name.optional(), {
+    meaning: "The name of a pool of the daemon's configuration.",
+    example: "ci",
+    defaultText: "the pool `default`, if there is one and no key of a pool is given here",
+  }),
+  group: key(groupName.optional(), {
+    meaning:
+      "Tells runners apart that use the same pool: each group sees only its own VMs. Two `[[runners]]` entries " +
+      "are told apart without it as well; with it, each finds its own VMs again whatever the order they start in.",
+    example: "team-a",
+    defaultText: "numbered in the order of attaching",
+  }),
+  socket: key(absolutePath.optional(), {
+    meaning: "The daemon's socket, if it is not at its usual place.",
+    example: "/run/fleetingd-test/fleetingd.sock",
+    defaultText: `\`${DEFAULT_SOCKET}\``,
+  }),
+});
+
+const WHERE = "plugin_config";
+const PLUGIN_KEYS = Object.keys(pluginTable.shape);
+const POOL_KEYS = Object.keys(poolTable.shape);
+const ALL_KEYS = [...PLUGIN_KEYS, ...POOL_KEYS];
+const DEFAULT_POOL = "default";
+const HASH_LENGTH = 12;
+const MAX_SHOWN_LIST = 120;
+
+/**
+ * Which pool a plugin's configuration means.
+ * @param json The JSON of `plugin_config`; undefined, empty or `null` if the runner has none.
+ * @throws FleetingdError INVALID_CONFIG, whose message has one line for each error.
+ */
+export function parsePluginConfig(json: string | undefined, config: Config): PluginPool {
+  const input = parseJson(json);
+  const inline = pick(input, POOL_KEYS);
+  const own = pick(input, PLUGIN_KEYS);
+  const plugin = pluginTable.safeParse(own);
+  const pool = readPool(inline);
+  const findings = unknownKeys(input);
+  if (!plugin.success) findings.push(...explain(plugin.error.issues, own, PLUGIN_KEYS));
+  if ("findings" in pool) findings.push(...pool.findings);
+
+  const wanted = plugin.data?.pool;
+  const poolName = wanted ?? (Object.keys(inline).length === 0 ? DEFAULT_POOL : undefined);
+  const named = poolName === undefined ? undefined : config.pools[poolName];
+  if (wanted !== undefined && named === undefined) findings.push(noSuchPool(wanted, config));
+  if ("table" in pool) {
+    const isNamed = poolName !== undefined && named !== undefined;
+    // Beside a named pool the keys only confirm it: what they leave out means nothing.
+    if (isNamed) findings.push(...contradictions(inline, toPoolConfig(pool.table), named, poolName));
+    else findings.push(...checkPool(pool.table, Object.keys(config.images)));
+  }
+  if (findings.length > 0 || !plugin.success || "findings" in pool) throw failure(findings);
+
+  const { group } = plugin.data;
+  if (poolName !== undefined && named !== undefined) return { poolName, pool: named, inline: false, group };
+  const made = toPoolConfig(pool.table);
+  return { poolName: inlineName(made), pool: made, inline: true, group };
+}
+
+type Input = Readonly<Record<string, unknown>>;
+
+function parseJson(json: string | undefined): Input {
+  if (json === undefined || json.trim() === "") return {};
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch (error) {
+    throw failure([
+      { path: [], text: `expected JSON, but it cannot be read: ${messageOf(error).slice(0, 200)}` },
+    ]);
+  }
+  if (value === null) return {};
+  if (typeof value === "object" && !Array.isArray(value)) return Object.assign(Object.create(null), value);
+  throw failure([{ path: [], text: `expected a table of keys, but this is ${describeValue(value)}` }]);
+}
+
+/** Those of `keys` that the object itself has; the result has no prototype. */
+function pick(object: object, keys: readonly string[]): Input {
+  const picked: Record<string, unknown> = Object.create(null);
+  for (const [key, value] of Object.entries(object)) if (keys.includes(key)) picked[key] = value;
+  return picked;
+}
+
+function unknownKeys(input: Input): Finding[] {
+  return Object.keys(input)
+    .filter((name) => !ALL_KEYS.includes(name))
+    .map((name) => ({ path: [name], text: unknownKey(name, ALL_KEYS) }));
+}
+
+function noSuchPool(wanted: string, config: Config): Finding {
+  const known = Object.keys(config.pools);
+  const what =
+    known.length === 0 ? "it has no pools at all; add it, or leave this key out" : nearest(wanted, known);
+  return {
+    path: ["pool"],
+    text: `there is no pool ${describeValue(wanted)} in the daemon's configuration; ${what}`,
+  };
+}
+
+function contradictions(given: Input, said: PoolConfig, named: PoolConfig, poolName: string): Finding[] {
+  return (Object.keys(POOL_FIELDS) as PoolKey[])
+    .filter((key) => key in given && !isDeepStrictEqual(said[POOL_FIELDS[key]], named[POOL_FIELDS[key]]))
+    .map((key) => {
+      const [here, there] = [said, named].map((pool) => showValue(pool, key));
+      const text = `${here} contradicts the pool ${describeValue(poolName)} of the daemon's configuration, where it is ${there}; leave it out here, or change one of them`;
+      return { path: [key], text };
+    });
+}
+
+/** A pool's value as a person would write it. */
+function showValue(pool: PoolConfig, key: PoolKey): string {
+  if (key === "vm_subnet") return describeValue(pool.subnet.cidr);
+  if (key === "boot_timeout") return describeValue(formatDuration(pool.bootTimeoutMs));
+  if (key === "prebuild_timeout") return describeValue(formatDuration(pool.prebuildTimeoutMs));
+  const value = pool[POOL_FIELDS[key]];
+  if (!Array.isArray(value)) return describeValue(value);
+  const shown = JSON.stringify(value);
+  return shown.length > MAX_SHOWN_LIST ? `${shown.slice(0, MAX_SHOWN_LIST)}…` : shown;
+}
+
+/** The same keys give the same name, today and after a restart. */
+function inlineName(pool: PoolConfig): string {
+  const canonical = Object.values(POOL_FIELDS)
+    .toSorted()
+    .map((field) => [field, pool[field]]);
+  const hash = createHash("sha256").update(JSON.stringify(canonical)).digest("hex");
+  return `inline-${hash.slice(0, HASH_LENGTH)}`;
+}
+
+function failure(findings: readonly Finding[]): Error {
+  return configError(findings.map(({ path, text }) => ({ where: WHERE, key: formatKey(path), text })));
+}

@@ -1,0 +1,179 @@
+/** The keys of `[pools.<name>]`, which are the keys of the runner's `plugin_config` as well. */
+import { z } from "zod";
+import { key } from "./key.ts";
+import { renameKeys } from "./rename.ts";
+import type { PoolConfig } from "./types.ts";
+import {
+  absolutePath,
+  command,
+  dnsServer,
+  duration,
+  interfaceName,
+  name,
+  packageName,
+  vmSubnet,
+} from "./values.ts";
+
+const DAY_SECONDS = 86_400;
+/** A /8 has this many slots. */
+const MOST_SLOTS = 2 ** 22;
+
+const sizes = {
+  warm_instances: key(z.int().min(0).max(MOST_SLOTS).default(1), {
+    meaning:
+      "How many VMs are kept booted ahead of demand. A job that finds one waiting starts at once; 0 saves the memory.",
+    unit: "VMs",
+    example: 4,
+  }),
+  max_instances: key(z.int().min(1).max(MOST_SLOTS).optional(), {
+    meaning:
+      "How many VMs there may be at a time, warm ones included. It has to be at least the runner's own " +
+      "`max_instances`, or the runner does not start.",
+    unit: "VMs",
+    example: 10,
+    defaultText: "as many as `vm_subnet` has room for: 63 in a /24",
+  }),
+  vm_num_cpu_cores: key(z.int().min(1).max(1024).default(2), {
+    meaning:
+      "Virtual CPU cores of each VM. They are shared with the host: more of them than it has is possible.",
+    unit: "cores",
+    example: 8,
+  }),
+  vm_memory_mb: key(
+    z
+      .int()
+      .min(128)
+      .max(16 * 1024 * 1024)
+      .default(2048),
+    {
+      meaning:
+        "Memory of each VM. The unit is MiB (1024 × 1024 bytes), whatever the key's name says. What a VM frees " +
+        "goes back to the host.",
+      unit: "MiB",
+      example: 16384,
+    },
+  ),
+  vm_disk_size_gb: key(
+    z
+      .int()
+      .min(1)
+      .max(64 * 1024)
+      .default(10),
+    {
+      meaning:
+        "Size of each VM's disk as the VM sees it. The unit is GiB (1024³ bytes), whatever the key's name says. " +
+        "Only what a VM writes takes space on the host.",
+      unit: "GiB",
+      example: 30,
+    },
+  ),
+};
+
+const image = {
+  image: key(name.prefault("default"), {
+    meaning: "The name of an image of `[images]` that the pool's VMs are made from.",
+    example: "noble",
+  }),
+  vm_prebuild_cloudinit_extra_cmds: key(z.array(command).max(1000).default([]), {
+    meaning:
+      "Shell commands that the golden image is made with: each is run once, as root and in this order, when the " +
+      "image is built and never when a VM starts. If one fails, the prebuild fails and the golden image that there " +
+      "was stays in use. Any quoting is fine.",
+    example: ["apt-get install -y podman", 'su - ubuntu -c "whoami"'],
+  }),
+  prebuild_packages: key(z.array(packageName).max(1000).default([]), {
+    meaning:
+      "Packages of the distribution to install in the golden image, before the extra commands are run.",
+    example: ["git", "build-essential"],
+  }),
+  prebuild_package_upgrade: key(z.boolean().default(false), {
+    meaning: "Whether all packages of the golden image are upgraded when it is made.",
+    example: true,
+  }),
+  prebuild_timeout: key(duration(10, DAY_SECONDS).prefault("30m"), {
+    kind: "duration",
+    meaning: "How long making the golden image may take; after that it counts as failed.",
+    example: "1h",
+  }),
+};
+
+const network = {
+  egress_interface: key(interfaceName.prefault("auto"), {
+    meaning:
+      "The host's interface that the VMs reach the outside through. `auto` is the one that has the default route.",
+    example: "eth0",
+  }),
+  vm_subnet: key(vmSubnet.prefault("172.16.120.0/24"), {
+    meaning:
+      "The IPv4 prefix that VMs get their addresses from, four addresses each. It must not overlap any network that " +
+      'the host can reach. The short form `"172.16.120."` means the /24.',
+    example: "10.99.0.0/20",
+  }),
+  dns_servers: key(z.array(dnsServer).max(8).default([]), {
+    meaning: "Resolvers of the VMs, IPv4 addresses. An empty list means those of the host.",
+    example: ["9.9.9.9", "1.1.1.1"],
+  }),
+};
+
+const machine = {
+  vm_disk_directory: key(absolutePath.prefault("/var/lib/fleetingd"), {
+    meaning:
+      "Where images and the disks of the VMs are kept. Clones are cheapest on a file system with reflinks (XFS, " +
+      "btrfs); tmpfs works, if the memory is there.",
+    example: "/srv/fleetingd",
+  }),
+  vm_enable_virtio_console: key(z.boolean().default(false), {
+    meaning:
+      "Whether the VM's console is a virtio device instead of a serial port. Its output goes to the VM's " +
+      "`console.log` either way.",
+    example: true,
+  }),
+  boot_profile: key(z.enum(["fast", "compatible"]).default("fast"), {
+    meaning:
+      "`fast` boots each VM with only what a job needs; `compatible` boots the whole system as its distribution " +
+      "does, cloud-init included.",
+    example: "compatible",
+  }),
+  boot_timeout: key(duration(1, DAY_SECONDS).prefault("5m"), {
+    kind: "duration",
+    meaning:
+      "How long a VM may take from its start to the first SSH login; after that it is deleted and another one made.",
+    example: "2m30s",
+  }),
+};
+
+export const poolTable = z.strictObject({ ...sizes, ...image, ...network, ...machine });
+export type PoolTable = z.output<typeof poolTable>;
+export type PoolKey = keyof PoolTable;
+
+/** What each key is called in `PoolConfig`. */
+export const POOL_FIELDS = {
+  warm_instances: "warmInstances",
+  max_instances: "maxInstances",
+  vm_num_cpu_cores: "vcpus",
+  vm_memory_mb: "memoryMiB",
+  vm_disk_size_gb: "diskSizeGiB",
+  image: "image",
+  vm_prebuild_cloudinit_extra_cmds: "prebuildExtraCommands",
+  prebuild_packages: "prebuildPackages",
+  prebuild_package_upgrade: "prebuildPackageUpgrade",
+  prebuild_timeout: "prebuildTimeoutMs",
+  egress_interface: "egressInterface",
+  vm_subnet: "subnet",
+  dns_servers: "dnsServers",
+  vm_disk_directory: "diskDirectory",
+  vm_enable_virtio_console: "enableVirtioConsole",
+  boot_profile: "bootProfile",
+  boot_timeout: "bootTimeoutMs",
+} as const satisfies Record<PoolKey, keyof PoolConfig>;
+
+/** The pool that a table means; one slot of the subnet is kept for the VM that makes the golden image. */
+export function toPoolConfig(table: PoolTable): PoolConfig {
+  const maxInstances = table.max_instances ?? largestPool(table);
+  return renameKeys({ ...table, max_instances: maxInstances }, POOL_FIELDS);
+}
+
+/** How many VMs the subnet has room for besides the prebuild's. */
+export function largestPool(table: Pick<PoolTable, "vm_subnet">): number {
+  return table.vm_subnet.slotCount - 1;
+}

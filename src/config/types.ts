@@ -1,0 +1,57 @@
+/** The daemon's configuration, complete and checked: every default is filled in, and nothing of it ever changes. */
+import type { ImageSource } from "../images/image-config.ts";
+import type { LogLevel } from "../log.ts";
+import type { VmSubnet } from "../network/slots.ts";
+
+export interface Config {
+  readonly daemon: DaemonConfig;
+  /** By name; without a prototype, so a pool may have any name. */
+  readonly pools: Readonly<Record<string, PoolConfig>>;
+  /** By name, `default` always among them. */
+  readonly images: Readonly<Record<string, ImageConfig>>;
+}
+
+export interface DaemonConfig {
+  readonly socketPath: string;
+  /** Whose members may use the socket besides root; undefined: nobody. */
+  readonly socketGroup: string | undefined;
+  readonly stateDirectory: string;
+  readonly logLevel: LogLevel;
+  /** `auto`: journald under systemd, text otherwise. */
+  readonly logFormat: "auto" | "text" | "json" | "journald";
+  /** How many instances are made at a time, over all pools; `auto`: as many as the host has CPUs. */
+  readonly maxConcurrentCreates: number | "auto";
+  readonly maxConcurrentDeletes: number;
+}
+
+export interface PoolConfig {
+  /** The name of one of `Config.images`. */
+  readonly image: string;
+  /** How many unclaimed instances are kept ready. */
+  readonly warmInstances: number;
+  /** How many instances there may be in all; below the subnet's number of slots, for the prebuild takes one. */
+  readonly maxInstances: number;
+  readonly bootTimeoutMs: number;
+  readonly prebuildTimeoutMs: number;
+  readonly bootProfile: "fast" | "compatible";
+  /** IPv4 addresses; none: the host's own resolvers. */
+  readonly dnsServers: readonly string[];
+  /** The name of an interface; `auto`: the default route's. */
+  readonly egressInterface: string;
+  /** Absolute path. */
+  readonly diskDirectory: string;
+  readonly subnet: VmSubnet;
+  readonly vcpus: number;
+  readonly memoryMiB: number;
+  readonly diskSizeGiB: number;
+  /** Shell commands, run as root and in order while the golden image is made. */
+  readonly prebuildExtraCommands: readonly string[];
+  readonly enableVirtioConsole: boolean;
+  /** Packages of the distribution that the golden image has. */
+  readonly prebuildPackages: readonly string[];
+  /** Whether the golden image has all packages upgraded. */
+  readonly prebuildPackageUpgrade: boolean;
+}
+
+/** Where a base image comes from; the images' own type, under the name that it has in the configuration. */
+export type ImageConfig = ImageSource;

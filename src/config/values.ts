@@ -1,0 +1,126 @@
+/** The kinds of values that keys have. Each message says what was wrong and what to do; the key is said by others. */
+import { isIPv4 } from "node:net";
+import { normalize } from "node:path";
+import { z } from "zod";
+import { FleetingdError, messageOf } from "../errors.ts";
+import { checkInterfaceName } from "../network/interface-name.ts";
+import { parseVmSubnet, type VmSubnet } from "../network/slots.ts";
+import { formatDuration, parseDuration } from "./duration.ts";
+import { describeValue } from "./explain.ts";
+
+const NAME = /^[a-z0-9-]{1,32}$/;
+const PACKAGE = /^[a-z0-9][a-z0-9.+-]*(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~_-]+)?$/;
+
+/** A string that `check` accepts and perhaps rewrites; it throws a sentence otherwise. */
+function checkedString<T>(check: (text: string) => T): z.ZodType<T, unknown> {
+  return z.string().transform((text, context) => {
+    try {
+      return check(text);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: sentence(error) });
+      return z.NEVER;
+    }
+  });
+}
+
+function sentence(error: unknown): string {
+  const hint = error instanceof FleetingdError ? error.hint : undefined;
+  return hint === undefined ? messageOf(error) : `${messageOf(error)}. ${hint}`;
+}
+
+function matching(pattern: RegExp, wanted: string): z.ZodType<string, unknown> {
+  return checkedString((text) => {
+    if (pattern.test(text)) return text;
+    throw new Error(`expected ${wanted}, but this is ${describeValue(text)}`);
+  });
+}
+
+export function isName(text: string): boolean {
+  return NAME.test(text);
+}
+
+export const NAME_RULE = "1 to 32 of the characters a-z, 0-9 and -";
+
+export const name = matching(NAME, `a name of ${NAME_RULE}`);
+export const groupName = matching(/^[A-Za-z0-9._-]{1,64}$/, "a name of 1 to 64 of a-z, A-Z, 0-9, ., _ and -");
+export const unixGroup = matching(/^[A-Za-z_][A-Za-z0-9_-]{0,31}$/, "the name of a group of this host");
+export const interfaceName = checkedString(checkInterfaceName);
+export const packageName = matching(PACKAGE, 'a package name such as "git" or "git=1:2.39.5-0"');
+
+export const ubuntuSeries = matching(/^[a-z]{2,32}$/, 'the code name of a release such as "noble", or "lts"');
+export const debianSuite = matching(
+  /^[a-z][a-z0-9.-]{0,31}$/,
+  'the code name of a release such as "bookworm"',
+);
+export const sha256 = matching(/^[0-9a-f]{64}$/, "a SHA-256 checksum, 64 of the characters 0-9 and a-f");
+export const kernelArgument = matching(
+  /^[\x21-\x7e]{1,512}$/,
+  "one argument of the kernel's command line, without white space",
+);
+export const rootDevice = matching(
+  /^(\/dev\/[\w/-]+|(LABEL|UUID|PARTLABEL|PARTUUID)=[\w.:-]+)$/,
+  'a device such as "/dev/vda1" or "LABEL=root"',
+);
+
+/** An `http:` or `https:` URL, without a slash at its end. */
+export const mirrorUrl = checkedString((text) => {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url?.protocol === "https:" || url?.protocol === "http:") return text.replace(/\/+$/, "");
+  throw new Error(`expected a URL that begins with https:// or http://, but this is ${describeValue(text)}`);
+});
+
+/** A mirror's URL, or a whole one-line entry of apt's `sources.list`. */
+export const packageSource = checkedString((text) => {
+  const isEntry = /^deb\s+(\[[^\]\n]*\]\s+)?\S+:\S+\s+\S+[^\n]*$/.test(text);
+  if (isEntry || (URL.canParse(text) && !/\s/.test(text))) return text;
+  throw new Error(
+    `expected a mirror's URL, or a line such as "deb http://deb.debian.org/debian bookworm main", but this is ${describeValue(text)}`,
+  );
+});
+
+/** An absolute path, without `..` and without a slash at its end. */
+export const absolutePath = checkedString((text) => {
+  if (!text.startsWith("/") || text.includes("\0")) {
+    throw new Error(`expected an absolute path (it begins with /), but this is ${describeValue(text)}`);
+  }
+  const path = normalize(text);
+  return path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path;
+});
+
+/** The address of a resolver that a VM can reach. */
+export const dnsServer = checkedString((text) => {
+  if (!isIPv4(text)) {
+    throw new Error(`expected an IPv4 address such as "9.9.9.9", but this is ${describeValue(text)}`);
+  }
+  if (text.startsWith("127.") || text === "0.0.0.0") {
+    throw new Error(`${text} means the VM itself inside a VM; name a resolver that the VM can reach`);
+  }
+  return text;
+});
+
+export const command = checkedString((text) => {
+  if (text.trim() === "") throw new Error("an empty command does nothing; leave it out");
+  if (text.includes("\0")) throw new Error("a command cannot hold a NUL character");
+  return text;
+});
+
+export const vmSubnet: z.ZodType<VmSubnet, unknown> = checkedString(parseVmSubnet);
+
+/** Milliseconds, of a text such as "2m30s" or a whole number of seconds. */
+export function duration(minSeconds: number, maxSeconds: number): z.ZodType<number, unknown> {
+  return z.unknown().transform((value, context) => {
+    const fail = (message: string): never => {
+      context.addIssue({ code: "custom", message });
+      return z.NEVER;
+    };
+    const ms = parseDuration(value);
+    if (ms === undefined) {
+      return fail(
+        `expected a duration such as "90s", "2m30s" or "1h", or a whole number of seconds, but this is ${describeValue(value)}`,
+      );
+    }
+    if (ms >= minSeconds * 1000 && ms <= maxSeconds * 1000) return ms;
+    const [min, max] = [formatDuration(minSeconds * 1000), formatDuration(maxSeconds * 1000)];
+    return fail(`must be from ${min} to ${max}, but this is ${describeValue(value)}`);
+  });
+}
