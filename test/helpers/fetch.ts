@@ -1,0 +1,25 @@
+/**
+ * Gets everything that tests need from the network: they themselves run in namespaces that have none. Part of
+ * `scripts/setup test`; a second run finds everything there.
+ */
+import { mkdir } from "node:fs/promises";
+import { fetchBaseImage } from "../../src/daemon/base-images.ts";
+import { createLogger } from "../../src/log.ts";
+import { IMAGES } from "./daemon.ts";
+import { buildGoTests } from "./go-tests.ts";
+import { prepareTinyGuest } from "./tiny-guest.ts";
+
+await mkdir(IMAGES, { recursive: true });
+const logger = createLogger({ format: "text", level: "warn" });
+const signal = new AbortController().signal;
+const say = (step: string): void => void process.stdout.write(`  ${step}\n`);
+say("base image");
+await fetchBaseImage(
+  { type: "debian-packages", suite: undefined, mirrors: undefined, packages: [] },
+  { diskDirectory: IMAGES, signal, logger, onProgress: ({ step }) => say(`  ${step}`) },
+);
+say("tiny guest");
+await prepareTinyGuest();
+say("Go modules");
+await buildGoTests("provisioning");
+await buildGoTests("taskscaler");

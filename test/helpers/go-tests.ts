@@ -1,0 +1,76 @@
+/** Runs the Go tests of test/fleeting against a plugin: the fleeting library itself is the judge. */
+import { fileURLToPath } from "node:url";
+import { execa } from "execa";
+
+/** A folder of test/fleeting: a Go module of its own, since the libraries' versions belong together in pairs. */
+export type GoModule = "provisioning" | "taskscaler";
+
+export interface GoTestsOptions {
+  module: GoModule;
+  /** The plugin's executable. */
+  pluginPath: string;
+  /** `plugin_config`. */
+  config: unknown;
+  /** Besides this process's own environment. */
+  env?: Readonly<Record<string, string>>;
+  /** A regular expression of test names; all if not given. */
+  run?: string;
+  timeoutMs: number;
+}
+
+const BUILD_TIMEOUT_MS = 600_000;
+// Go downloads a newer toolchain from the module proxy where the installed one (1.21 or later) is too old for a module.
+const GO_ENV = { GOTOOLCHAIN: "auto", GOFLAGS: "-mod=readonly" } as const;
+
+/** Why the Go tests can't run here, or undefined if they can. */
+export async function goMissing(): Promise<string | undefined> {
+  const { exitCode, stdout } = await execa("go", ["version"], { reject: false, env: GO_ENV });
+  if (exitCode !== 0) return "there is no Go toolchain";
+  const [, minor = "0"] = /go1\.(\d+)/.exec(stdout) ?? [];
+  return Number(minor) >= 21 ? undefined : `Go is older than 1.21: ${stdout}`;
+}
+
+/**
+ * Downloads the modules and compiles the tests; needs the network once. Afterwards `runGoTests` needs none, so that it
+ * can run in a network namespace.
+ * @returns The test program.
+ */
+export async function buildGoTests(module: GoModule): Promise<string> {
+  const program = fileURLToPath(
+    new URL(`../../node_modules/.cache/fleetingd/${module}.test`, import.meta.url),
+  );
+  await execa("go", ["test", "-c", "-o", program, "."], {
+    cwd: moduleDirectory(module),
+    env: GO_ENV,
+    timeout: BUILD_TIMEOUT_MS,
+  });
+  return program;
+}
+
+/**
+ * Builds the tests where needed and runs them.
+ * @returns Their output.
+ * @throws ExecaError with the output if one fails, or after `timeoutMs` with a dump of all goroutines.
+ */
+export async function runGoTests(options: GoTestsOptions): Promise<string> {
+  const program = await buildGoTests(options.module);
+  const seconds = Math.ceil(options.timeoutMs / 1000);
+  const args = ["-test.v", "-test.failfast", "-test.count=1", `-test.timeout=${seconds}s`];
+  if (options.run !== undefined) args.push(`-test.run=${options.run}`);
+  const { all } = await execa(program, args, {
+    all: true,
+    cwd: moduleDirectory(options.module),
+    env: {
+      ...options.env,
+      FLEETING_TEST_PLUGIN: options.pluginPath,
+      FLEETING_TEST_CONFIG: JSON.stringify(options.config),
+    },
+    // Go's own timeout comes first and says where it hangs.
+    timeout: options.timeoutMs + 10_000,
+  });
+  return all;
+}
+
+function moduleDirectory(module: GoModule): string {
+  return fileURLToPath(new URL(`../fleeting/${module}`, import.meta.url));
+}

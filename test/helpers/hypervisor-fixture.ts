@@ -1,0 +1,93 @@
+/** What tests of hypervisor drivers need: a folder of VMs, their specs, waiting for the console, and a search for leftovers. */
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { run } from "../../src/host/run.ts";
+import { waitFor, withTimeout } from "../../src/host/wait.ts";
+import {
+  CONSOLE_LOG,
+  type HypervisorDriver,
+  type RunningVm,
+  type VmExit,
+  type VmSpec,
+} from "../../src/hypervisor/driver.ts";
+import { prepareTinyGuest } from "./tiny-guest.ts";
+
+/** Generous: several tests boot emulated VMs on the same two cores. */
+export const BOOT_TIMEOUT_MS = 90_000;
+
+export interface HypervisorFixture {
+  /** The folder that holds the VMs' directories. */
+  readonly root: string;
+  /** A VM of the tiny guest with a directory of its own; `words` go to its kernel command line. */
+  spec(id: string, words?: readonly string[], more?: Partial<VmSpec>): Promise<VmSpec>;
+  /** Asserts that no VM and no socket is left below the root, and removes it. */
+  finish(driver: HypervisorDriver): Promise<void>;
+}
+
+export async function createFixture(name: string): Promise<HypervisorFixture> {
+  const guest = await prepareTinyGuest();
+  const root = await mkdtemp(join(tmpdir(), `${name}-`));
+  return {
+    root,
+    async spec(id, words = [], more = {}) {
+      const directory = more.directory ?? join(root, id);
+      await mkdir(directory, { recursive: true });
+      return {
+        id,
+        directory,
+        vcpus: 1,
+        memoryMiB: 128,
+        ...guest,
+        kernelArguments: ["quiet", ...words],
+        disks: [],
+        nics: [],
+        console: "serial",
+        ...more,
+      };
+    },
+    async finish(driver) {
+      const processes = await driver.list(root);
+      const sockets = (await readdir(root, { recursive: true })).filter((path) => path.endsWith(".sock"));
+      for (const { process: leftover } of processes) process.kill(leftover.pid, "SIGKILL");
+      await rm(root, { recursive: true });
+      assert.deepEqual({ processes, sockets }, { processes: [], sockets: [] }, "something was left behind");
+    },
+  };
+}
+
+/** What the guest has printed so far. */
+export async function consoleOf(spec: VmSpec): Promise<string> {
+  return readFile(join(spec.directory, CONSOLE_LOG), "utf8");
+}
+
+/** Waits until the guest has printed `marker` as often as `times`; answers all that it printed. */
+export async function waitForConsole(spec: VmSpec, marker: string, times = 1): Promise<string> {
+  return waitFor(
+    async () => {
+      const text = await consoleOf(spec);
+      return text.split(marker).length > times ? text : undefined;
+    },
+    { timeoutMs: BOOT_TIMEOUT_MS, intervalMs: 50, what: `"${marker}" on the console of ${spec.id}` },
+  );
+}
+
+/** How the VM ended; it has to do so soon. */
+export async function exitOf(vm: RunningVm): Promise<VmExit> {
+  return withTimeout(vm.exited, BOOT_TIMEOUT_MS, `the end of ${vm.id}`);
+}
+
+/** A disk of 8 MiB that begins with `text`. */
+export async function makeDisk(path: string, text: string): Promise<string> {
+  const disk = Buffer.alloc(8 * 1024 * 1024);
+  disk.write(text);
+  await writeFile(path, disk);
+  return path;
+}
+
+/** A TAP in this network namespace, up. */
+export async function makeTap(name: string): Promise<void> {
+  await run("ip", ["tuntap", "add", name, "mode", "tap"]);
+  await run("ip", ["link", "set", name, "up"]);
+}

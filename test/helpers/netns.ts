@@ -1,0 +1,263 @@
+/**
+ * A small world for network tests: the test's own network namespace is the host, an "outside" behind a veth is the
+ * internet, and stand-in guests sit at the other end of real TAPs, which a QEMU without a machine keeps joined.
+ * All of it is gone with the namespace, but `close` each thing anyway: suites assert that nothing is left.
+ *
+ * Only inside `unshare --net --pid --fork --kill-child --mount-proc`.
+ */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, readdir, readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { run } from "../../src/host/run.ts";
+import { waitFor } from "../../src/host/wait.ts";
+
+const NETNS_FOLDER = "/run/netns";
+const PRIVATE_MOUNT = "test-netns";
+const AGENT = fileURLToPath(new URL("netns-agent.mjs", import.meta.url));
+const NO_ANSWER_MS = 400;
+
+/** Why network tests can't run here, or undefined if they can; in CI they must. */
+export async function privateNetworkProblem(): Promise<string | undefined> {
+  const problem = await findProblem();
+  if (problem !== undefined && process.env["CI"] === "true")
+    throw new Error(`in CI this must run: ${problem}`);
+  return problem;
+}
+
+async function findProblem(): Promise<string | undefined> {
+  if (process.getuid?.() !== 0) return "network tests need root";
+  // A namespace of one's own starts with lo only, and perhaps with what the kernel makes in every namespace.
+  const interfaces = await readdir("/proc/sys/net/ipv4/conf");
+  const foreign = interfaces.filter(
+    (name) => !/^(all|default|lo|(sit|tunl|gre|ip_vti|ip6|erspan|ifb).*)$/.test(name),
+  );
+  if (foreign.length > 0) {
+    return `network tests need a network namespace of their own, and this one has ${foreign.join(", ")}: run them by \`unshare --net --pid --fork --kill-child --mount-proc\``;
+  }
+  return undefined;
+}
+
+/**
+ * Brings `lo` up, makes room for named namespaces that no other mount namespace sees, and shows this namespace's
+ * devices in /sys. Call it first; once more in a later file of the same run is fine if the earlier one left nothing.
+ */
+export async function preparePrivateNetwork(): Promise<void> {
+  assert.equal(await findProblem(), undefined);
+  await ip("link", "set", "lo", "up");
+  const mounts = await readFile("/proc/self/mounts", "utf8");
+  if (mounts.includes(`${PRIVATE_MOUNT} ${NETNS_FOLDER} tmpfs`)) return;
+  await mkdir(NETNS_FOLDER, { recursive: true });
+  await run("mount", ["-t", "tmpfs", "-o", "mode=755", PRIVATE_MOUNT, NETNS_FOLDER]);
+  await run("mount", ["-t", "sysfs", PRIVATE_MOUNT, "/sys"]);
+}
+
+/** Runs `ip` in the test's own namespace. */
+export async function ip(...args: string[]): Promise<string> {
+  return (await run("ip", args)).stdout;
+}
+
+export interface Endpoint {
+  address: string;
+  port: number;
+}
+export interface ProbeOptions {
+  /** The source address to send from; the kernel's choice if it is left out. */
+  from?: string;
+  timeoutMs?: number;
+}
+
+/** Something that can listen and probe: a namespace with an agent in it. */
+export interface Place {
+  readonly name: string;
+  /** Runs a program there. */
+  run(file: string, ...args: string[]): Promise<string>;
+  ip(...args: string[]): Promise<string>;
+  listen(protocol: "tcp" | "udp", endpoint: Endpoint): Promise<void>;
+  /** What listeners there have received so far. */
+  received(): Promise<string[]>;
+  /** The address that the listener saw us at, or undefined if there was no answer. */
+  tcp(endpoint: Endpoint, options?: ProbeOptions): Promise<string | undefined>;
+  udp(endpoint: Endpoint, options?: ProbeOptions & { payload?: string }): Promise<string | undefined>;
+  /** Whether an ICMP (or ICMPv6) echo is answered; `from` may be an address or an interface. */
+  ping(address: string, from?: string): Promise<boolean>;
+  /** Whether an ARP request for `address` is answered. */
+  arping(address: string, device: string, from: string): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+/** The test's own namespace, which plays the host. */
+export function openHost(): Promise<Place> {
+  return openPlace("host", []);
+}
+
+/** A new, empty namespace. */
+export async function openNamespace(name: string): Promise<Place> {
+  await ip("netns", "add", name);
+  const place = await openPlace(name, ["nsenter", `--net=${NETNS_FOLDER}/${name}`, "--"]);
+  await place.ip("link", "set", "lo", "up");
+  return {
+    ...place,
+    async close() {
+      await place.close();
+      await ip("netns", "delete", name);
+    },
+  };
+}
+
+/** A namespace behind a veth: `device` is the host's end. The first address is the host's, the second the namespace's. */
+export async function openNeighbour(
+  name: string,
+  device: string,
+  addresses: readonly [string, string],
+  prefixLength = 24,
+): Promise<Place> {
+  const place = await openNamespace(name);
+  await ip("link", "add", device, "type", "veth", "peer", "name", "uplink", "netns", name);
+  await ip("address", "add", `${addresses[0]}/${prefixLength}`, "dev", device);
+  await ip("link", "set", device, "up");
+  await place.ip("address", "add", `${addresses[1]}/${prefixLength}`, "dev", "uplink");
+  await place.ip("link", "set", "uplink", "up");
+  return {
+    ...place,
+    async close() {
+      // The kernel takes its time to remove a namespace's devices, so remove them first.
+      await ip("link", "delete", device);
+      await place.close();
+    },
+  };
+}
+
+export interface GuestNetwork {
+  tapName: string;
+  address: string;
+  gateway: string;
+  prefixLength: number;
+  macAddress: string;
+}
+
+/** The device of a stand-in guest. */
+export const GUEST_DEVICE = "guest0";
+
+/**
+ * A stand-in for a VM: a namespace whose device is joined to the far end of the TAP, as a hypervisor would do it,
+ * with the guest's MAC, address and default route. One after the other, not at the same time.
+ */
+export async function openGuest(name: string, network: GuestNetwork): Promise<Place> {
+  const place = await openNamespace(name);
+  const joined = await joinTaps(network.tapName, GUEST_DEVICE);
+  await ip("link", "set", GUEST_DEVICE, "netns", name);
+  await place.ip("link", "set", GUEST_DEVICE, "address", network.macAddress, "up");
+  await place.ip("address", "add", `${network.address}/${network.prefixLength}`, "dev", GUEST_DEVICE);
+  await place.ip("route", "add", "default", "via", network.gateway);
+  return {
+    ...place,
+    async close() {
+      await endChild(joined);
+      await place.close();
+    },
+  };
+}
+
+/** Joins an existing TAP with a new one by a QEMU that has a hub and nothing else. */
+async function joinTaps(existing: string, fresh: string): Promise<ChildProcess> {
+  const port = (id: string, ifname: string): string[] => [
+    "-netdev",
+    `tap,id=${id},ifname=${ifname},script=no,downscript=no`,
+    "-netdev",
+    `hubport,id=${id}-hub,hubid=0,netdev=${id}`,
+  ];
+  const args = ["-machine", "none", "-nodefaults", "-display", "none", "-monitor", "none"];
+  const child = spawn("qemu-system-x86_64", [...args, ...port("near", existing), ...port("far", fresh)], {
+    stdio: "ignore",
+  });
+  await once(child, "spawn");
+  child.unref();
+  await waitFor(
+    async () => {
+      assert.equal(child.exitCode, null, `QEMU could not join ${existing} and ${fresh}`);
+      return (await readdir("/proc/sys/net/ipv4/conf")).includes(fresh) ? true : undefined;
+    },
+    { timeoutMs: 20_000, intervalMs: 20, what: `QEMU to join ${existing} and ${fresh}` },
+  );
+  return child;
+}
+
+interface AgentAnswer {
+  id?: number;
+  result?: unknown;
+  error?: string;
+}
+
+async function openPlace(name: string, prefix: readonly string[]): Promise<Place> {
+  const [file = "", ...args] = [...prefix, process.execPath, AGENT];
+  const agent = spawn(file, args, { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+  await once(agent, "message");
+  // A test that fails before it closes its places must not hang: only an unanswered question keeps us.
+  agent.unref();
+  agent.channel?.unref();
+  const waiting = new Map<number, (answer: AgentAnswer) => void>();
+  agent.on("message", (answer: AgentAnswer) => waiting.get(answer.id ?? -1)?.(answer));
+  agent.on("exit", () => {
+    for (const settle of waiting.values()) settle({ error: `the agent in ${name} has ended` });
+  });
+  let lastId = 0;
+  const ask = async (action: string, options: object = {}): Promise<unknown> => {
+    lastId += 1;
+    const id = lastId;
+    agent.channel?.ref();
+    const answer = await new Promise<AgentAnswer>((settle) => {
+      waiting.set(id, settle);
+      agent.send({ id, action, ...options });
+    });
+    waiting.delete(id);
+    if (waiting.size === 0) agent.channel?.unref();
+    assert.equal(answer.error, undefined);
+    return answer.result;
+  };
+  const runThere = async (
+    program: string,
+    programArgs: readonly string[],
+    acceptedExitCodes = [0],
+  ): Promise<{ exitCode: number; stdout: string }> => {
+    const [first = "", ...rest] = [...prefix, program, ...programArgs];
+    return run(first, rest, { acceptedExitCodes });
+  };
+  const text = (answer: unknown): string | undefined => (typeof answer === "string" ? answer : undefined);
+
+  return {
+    name,
+    run: async (program, ...programArgs) => (await runThere(program, programArgs)).stdout,
+    ip: async (...ipArgs) => (await runThere("ip", ipArgs)).stdout,
+    listen: async (protocol, endpoint) => void (await ask("listen", { protocol, ...endpoint })),
+    async received() {
+      const list = await ask("received");
+      assert.ok(Array.isArray(list));
+      return list.map(String);
+    },
+    tcp: async (endpoint, options = {}) =>
+      text(await ask("tcp", { timeoutMs: NO_ANSWER_MS, ...endpoint, ...options })),
+    udp: async (endpoint, options = {}) =>
+      text(await ask("udp", { timeoutMs: NO_ANSWER_MS, payload: "hello", ...endpoint, ...options })),
+    async ping(address, from) {
+      const source = from === undefined ? [] : ["-I", from];
+      return (
+        (await runThere("ping", ["-n", "-c", "1", "-W", "0.5", ...source, address], [0, 1, 2])).exitCode === 0
+      );
+    },
+    async arping(address, device, from) {
+      const args = ["arping", "-c", "1", "-w", "1", "-I", device, "-s", from, address];
+      return (await runThere("busybox", args, [0, 1])).exitCode === 0;
+    },
+    close: () => endChild(agent),
+  };
+}
+
+async function endChild(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.ref();
+  const ended = once(child, "exit");
+  child.kill("SIGTERM");
+  await ended;
+}

@@ -1,0 +1,95 @@
+/**
+ * A source whose instances are nothing but entries in a map. It keeps the contract of `Source`, and checks that
+ * the pool keeps its side: no overlapping calls for one instance, no id used twice, data saved before it is needed.
+ */
+import assert from "node:assert/strict";
+import { setTimeout as delay } from "node:timers/promises";
+import type { CreateContext, Source, StoredInstance } from "../../src/sources/source.ts";
+
+export interface StandInSource extends Source {
+  readonly machines: ReadonlySet<string>;
+  /** Ids of all that was ever asked for. */
+  readonly created: readonly string[];
+  /** Makes the next creations fail. */
+  failNext(times: number, reason: string): void;
+  failNextDeletes(times: number): void;
+  /** The machine vanishes by itself. */
+  crash(id: string): void;
+  /** How long a creation takes. */
+  bootMs: number;
+}
+
+export function createStandInSource(): StandInSource {
+  const machines = new Set<string>();
+  const created: string[] = [];
+  const busy = new Set<string>();
+  let failures = { left: 0, reason: "" };
+  let deleteFailures = 0;
+  let lost: (id: string, reason: string) => void = () => undefined;
+
+  const exclusively = async <T>(id: string, work: () => Promise<T>): Promise<T> => {
+    assert.ok(!busy.has(id), `two calls at once for ${id}`);
+    busy.add(id);
+    try {
+      return await work();
+    } finally {
+      busy.delete(id);
+    }
+  };
+
+  const source: StandInSource = {
+    name: "stand-in",
+    machines,
+    created,
+    bootMs: 1,
+    failNext: (left, reason) => {
+      failures = { left, reason };
+    },
+    failNextDeletes: (times) => {
+      deleteFailures = times;
+    },
+    crash: (id) => {
+      if (machines.delete(id)) lost(id, "the machine vanished");
+    },
+    create: (context: CreateContext) =>
+      exclusively(context.id, async () => {
+        assert.ok(!created.includes(context.id), `the id ${context.id} was used twice`);
+        created.push(context.id);
+        context.phase("boot");
+        await context.save({ machine: context.id });
+        machines.add(context.id);
+        await delay(source.bootMs, undefined, { signal: context.signal });
+        if (failures.left > 0) {
+          failures.left--;
+          throw new Error(failures.reason);
+        }
+        return { connectInfo: connectInfo(context.id) };
+      }),
+    delete: (instance: StoredInstance) =>
+      exclusively(instance.id, async () => {
+        await delay(0);
+        if (deleteFailures > 0) {
+          deleteFailures--;
+          throw new Error("deletion failed on purpose");
+        }
+        machines.delete(instance.id);
+      }),
+    resume: async (instance) => machines.has(instance.id),
+    onLost: (listener) => {
+      lost = listener;
+    },
+  };
+  return source;
+}
+
+function connectInfo(id: string) {
+  return {
+    os: "linux",
+    arch: "amd64",
+    protocol: "ssh" as const,
+    username: "ubuntu",
+    privateKey: `key of ${id}`,
+    address: "192.0.2.1",
+    port: 22,
+  };
+}

@@ -1,0 +1,133 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { VmSpec } from "../../../src/hypervisor/driver.ts";
+import {
+  isVmProcess,
+  parseVmProcess,
+  type QemuSettings,
+  qemuArguments,
+} from "../../../src/hypervisor/qemu/arguments.ts";
+import { platformOf } from "../../../src/hypervisor/qemu/platform.ts";
+
+const EMULATED: QemuSettings = {
+  platform: platformOf("x64"),
+  machine: "pc-q35-7.2",
+  accelerator: "tcg",
+  vhostNet: false,
+};
+
+const SPEC: VmSpec = {
+  id: "vm-1",
+  directory: "/var/lib/fleetingd/vms/vm-1",
+  vcpus: 1,
+  memoryMiB: 512,
+  kernelPath: "/images/vmlinuz",
+  initrdPath: "/images/initrd",
+  kernelArguments: ["root=/dev/vda", "ro"],
+  disks: [
+    { path: "/vms/vm-1/disk", format: "qcow2", readOnly: false, serial: "root" },
+    { path: "/vms/vm-1/seed", format: "raw", readOnly: true, serial: "seed" },
+  ],
+  nics: [{ tapName: "flt0", macAddress: "52:54:00:12:34:56" }],
+  console: "serial",
+};
+
+function shown(spec: VmSpec, settings: QemuSettings = EMULATED): string {
+  return qemuArguments(spec, settings).join(" ").replaceAll(" -", "\n-");
+}
+
+describe("QEMU's arguments", () => {
+  test("of an emulated VM", () => {
+    assert.equal(
+      shown(SPEC),
+      [
+        "-name guest=vm-1,process=fleeting-vm,debug-threads=on",
+        "-nodefaults",
+        "-no-user-config",
+        "-display none",
+        "-machine pc-q35-7.2,usb=off,vmport=off,sata=off,smbus=off,dump-guest-core=off",
+        "-accel tcg,tb-size=64",
+        "-cpu EPYC-v1",
+        "-m 512M",
+        "-smp cpus=1,sockets=1,cores=1,threads=1",
+        "-kernel /images/vmlinuz",
+        "-initrd /images/initrd",
+        "-append console=ttyS0 panic=5 root=/dev/vda ro",
+        "-chardev file,id=console,append=on,path=/var/lib/fleetingd/vms/vm-1/console.log",
+        "-serial chardev:console",
+        '-blockdev {"driver":"qcow2","node-name":"disk0","read-only":false,"discard":"unmap","detect-zeroes":"unmap","cache":{"direct":false,"no-flush":true},"file":{"driver":"file","filename":"/vms/vm-1/disk","read-only":false,"discard":"unmap","cache":{"direct":false,"no-flush":true}}}',
+        "-device virtio-blk-pci,drive=disk0,serial=root,rerror=report,werror=report",
+        '-blockdev {"driver":"raw","node-name":"disk1","read-only":true,"cache":{"direct":false,"no-flush":true},"file":{"driver":"file","filename":"/vms/vm-1/seed","read-only":true,"cache":{"direct":false,"no-flush":true}}}',
+        "-device virtio-blk-pci,drive=disk1,serial=seed,rerror=report,werror=report",
+        "-netdev tap,id=net0,ifname=flt0,script=no,downscript=no",
+        "-device virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56,romfile=",
+        "-device virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on",
+        "-object rng-random,id=random,filename=/dev/urandom",
+        "-device virtio-rng-pci,rng=random",
+        "-device pvpanic-pci",
+        "-action panic=shutdown",
+        "-qmp unix:qmp.sock,server=on,wait=off",
+        "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+      ].join("\n"),
+    );
+  });
+
+  test("with KVM: the host's processor without nested virtualization, and the kernel's packet path", () => {
+    const text = shown(SPEC, { ...EMULATED, accelerator: "kvm", vhostNet: true });
+    assert.match(text, /\n-accel kvm\n-cpu host,vmx=off,svm=off\n/);
+    assert.match(text, /-netdev tap,.*,vhost=on\n/);
+    assert.doesNotMatch(text, /tcg|EPYC/);
+  });
+
+  test("several emulated processors run in threads of their own", () => {
+    const text = shown({ ...SPEC, vcpus: 4 });
+    assert.match(text, /-accel tcg,tb-size=64,thread=multi\n/);
+    assert.match(text, /-smp cpus=4,sockets=1,cores=4,threads=1\n/);
+  });
+
+  test("a virtio console takes the place of the serial port", () => {
+    const text = shown({ ...SPEC, console: "virtio" });
+    assert.match(text, /-append console=hvc0 panic=5 root/);
+    assert.match(text, /console.log\n-device virtio-serial-pci\n-device virtconsole,chardev=console\n/);
+    assert.doesNotMatch(text, /\n-serial|ttyS0/);
+  });
+
+  test("no initrd, no disks, no network", () => {
+    const text = shown({ ...SPEC, initrdPath: undefined, disks: [], nics: [] });
+    assert.doesNotMatch(text, /-initrd|-blockdev|-netdev/);
+  });
+
+  test("on arm64", () => {
+    const text = shown(SPEC, { ...EMULATED, platform: platformOf("arm64"), machine: "virt-7.2" });
+    assert.match(text, /-machine virt-7.2,gic-version=max,/);
+    assert.match(text, /console=ttyAMA0/);
+    assert.throws(() => platformOf("s390x"), { code: "UNAVAILABLE" });
+  });
+
+  test("commas in paths are doubled where QEMU splits at them, and only there", () => {
+    const args = qemuArguments({ ...SPEC, directory: "/a,b/vm-1", kernelPath: "/k,1" }, EMULATED);
+    assert.ok(args.includes("file,id=console,append=on,path=/a,,b/vm-1/console.log"));
+    assert.ok(args.includes("/k,1"));
+  });
+});
+
+describe("a process is recognised by its arguments", () => {
+  const argumentVector = [
+    "qemu-system-x86_64",
+    ...qemuArguments({ ...SPEC, directory: "/a,b/vm-1" }, EMULATED),
+  ];
+
+  test("with its id and directory", () => {
+    assert.deepEqual(parseVmProcess(argumentVector), { id: "vm-1", directory: "/a,b/vm-1" });
+    assert.ok(isVmProcess(argumentVector, "vm-1", "/a,b/vm-1"));
+    assert.ok(isVmProcess(argumentVector, "vm-1", "/a,b/vm-1/"));
+  });
+
+  test("another VM, another directory, other programs", () => {
+    assert.ok(!isVmProcess(argumentVector, "vm-2", "/a,b/vm-1"));
+    assert.ok(!isVmProcess(argumentVector, "vm-1", "/a,b/vm-10"));
+    assert.equal(parseVmProcess(["qemu-system-x86_64", "-name", "guest=web,debug-threads=on"]), undefined);
+    assert.equal(parseVmProcess(["sleep", "100"]), undefined);
+    assert.equal(parseVmProcess([]), undefined);
+  });
+});

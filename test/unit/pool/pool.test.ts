@@ -1,0 +1,201 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { waitFor } from "../../../src/host/wait.ts";
+import { silentLogger } from "../../../src/log.ts";
+import { createJournal } from "../../../src/pool/journal.ts";
+import { createLimiter } from "../../../src/pool/limiter.ts";
+import { Pool } from "../../../src/pool/pool.ts";
+import { createStandInSource, type StandInSource } from "../../helpers/stand-in-source.ts";
+
+let stateDirectory: string;
+let source: StandInSource;
+let pools: Pool[] = [];
+
+beforeEach(async () => {
+  stateDirectory = await mkdtemp(join(tmpdir(), "pool-"));
+  source = createStandInSource();
+});
+
+afterEach(async () => {
+  for (const pool of pools) await pool.stop();
+  pools = [];
+  await rm(stateDirectory, { recursive: true });
+});
+
+async function startPool(options: { warm?: number; max?: number; creates?: number } = {}): Promise<Pool> {
+  const journal = createJournal(stateDirectory);
+  const pool = new Pool({
+    name: "p",
+    warmInstances: options.warm ?? 0,
+    maxInstances: options.max ?? 10,
+    source,
+    journal,
+    limits: { creates: createLimiter(options.creates ?? 10), deletes: createLimiter(10) },
+    logger: silentLogger,
+  });
+  pools.push(pool);
+  await pool.start((await journal.load()).records);
+  return pool;
+}
+
+const eventually = (what: string, condition: () => boolean | Promise<boolean>): Promise<true> =>
+  waitFor(async () => ((await condition()) ? true : undefined), { timeoutMs: 20_000, intervalMs: 2, what });
+const idle = (pool: Pool) => pool.all().filter((one) => one.state === "ready" && one.group === undefined);
+const records = () => readdir(join(stateDirectory, "vms"));
+
+describe("a pool", () => {
+  test("keeps instances warm, gives them out at once, and replaces them", async () => {
+    const pool = await startPool({ warm: 2 });
+    await eventually("two warm instances", () => idle(pool).length === 2);
+    const warm = idle(pool).map((one) => one.id);
+    assert.deepEqual(await pool.claim("g", 2), { accepted: 2, reason: undefined });
+    assert.deepEqual(
+      pool.list("g").map((one) => [one.id, one.state]),
+      warm.map((id) => [id, "ready"]),
+    );
+    await eventually("new warm instances", () => idle(pool).length === 2);
+    assert.equal(source.machines.size, 4);
+  });
+
+  test("makes what it lacks and says how many it accepted", async () => {
+    const pool = await startPool({ max: 3 });
+    const claim = await pool.claim("g", 5);
+    assert.equal(claim.accepted, 3);
+    assert.match(claim.reason ?? "", /maximum of 3 instances/);
+    await eventually(
+      "three ready ones",
+      () => pool.list("g").filter((one) => one.state === "ready").length === 3,
+    );
+    assert.deepEqual(await pool.claim("g", 0), { accepted: 0, reason: undefined });
+  });
+
+  test("deletes completely, twice if asked twice, and answers unknown ids as done", async () => {
+    const pool = await startPool();
+    await pool.claim("g", 1);
+    await eventually("a ready one", () => pool.list("g")[0]?.state === "ready");
+    const id = pool.list("g")[0]?.id ?? "";
+    assert.deepEqual(await pool.release("g", [id, "unknown"]), [id, "unknown"]);
+    assert.deepEqual(await pool.release("g", [id]), [id]);
+    await eventually("nothing is left", () => pool.list("g").length === 0);
+    assert.deepEqual(await pool.release("g", [id]), [id]);
+    assert.deepEqual(await records(), []);
+    assert.equal(source.machines.size, 0);
+  });
+
+  test("ends an instance while it is being made", async () => {
+    source.bootMs = 60_000;
+    const pool = await startPool();
+    await pool.claim("g", 1);
+    await eventually("it is being made", () => source.machines.size === 1);
+    await pool.release(
+      "g",
+      pool.list("g").map((one) => one.id),
+    );
+    await eventually(
+      "nothing is left",
+      async () => source.machines.size === 0 && (await records()).length === 0,
+    );
+    assert.equal(pool.trouble, undefined);
+  });
+
+  test("keeps groups apart", async () => {
+    const pool = await startPool({ warm: 1 });
+    await pool.claim("g", 1);
+    const id = pool.list("g")[0]?.id ?? "";
+    assert.deepEqual(pool.list("other"), []);
+    assert.throws(() => pool.connectInfo("other", id), /there is no instance/);
+    await pool.release("other", [id]);
+    assert.equal(pool.list("g").length, 1);
+  });
+
+  test("reports a failed creation, cleans up, and holds back further ones", async () => {
+    source.failNext(1, "the image is missing");
+    const pool = await startPool();
+    await pool.claim("g", 1);
+    // It is reported once and then forgotten.
+    let told = "";
+    await eventually("the failure is reported", () => {
+      const failed = pool.list("g").find((one) => one.state === "failed");
+      told = failed?.lastError ?? "";
+      return failed !== undefined;
+    });
+    assert.match(told, /the image is missing/);
+    await eventually(
+      "creation is held back",
+      () => pool.trouble?.lastError.includes("the image is missing") ?? false,
+    );
+    await eventually(
+      "nothing is left",
+      async () => pool.list("g").length === 0 && (await records()).length === 0,
+    );
+    assert.equal(source.machines.size, 0);
+  });
+
+  test("tries again when a deletion fails", async () => {
+    const pool = await startPool();
+    await pool.claim("g", 1);
+    await eventually("a ready one", () => pool.list("g")[0]?.state === "ready");
+    source.failNextDeletes(1);
+    await pool.release(
+      "g",
+      pool.list("g").map((one) => one.id),
+    );
+    await eventually("nothing is left", async () => (await records()).length === 0);
+  });
+
+  test("replaces an instance that vanished", async () => {
+    const pool = await startPool({ warm: 1 });
+    await eventually("a warm one", () => idle(pool).length === 1);
+    const first = idle(pool)[0]?.id ?? "";
+    source.crash(first);
+    await eventually("another one", () => idle(pool).some((one) => one.id !== first));
+    await eventually("one record", async () => (await records()).length === 1);
+  });
+
+  test("never makes more at once than the limit", async () => {
+    source.bootMs = 20;
+    const pool = await startPool({ creates: 2 });
+    await pool.claim("g", 6);
+    let most = 0;
+    await eventually("all are ready", () => {
+      most = Math.max(
+        most,
+        pool.list("g").filter((one) => one.phases.length > 0 && one.state === "creating").length,
+      );
+      return pool.list("g").every((one) => one.state === "ready");
+    });
+    assert.equal(most, 2);
+  });
+
+  test("takes over what an earlier daemon left", async () => {
+    const first = await startPool({ warm: 1 });
+    await eventually("a warm one", () => idle(first).length === 1);
+    await first.claim("g", 1);
+    await eventually("another warm one", () => idle(first).length === 1);
+    await first.stop();
+    const gone = idle(first)[0]?.id ?? "";
+    const claimed = first.list("g").map((one) => one.id);
+    source.crash(gone);
+
+    const second = await startPool({ warm: 1 });
+    assert.deepEqual(
+      second.list("g").map((one) => [one.id, one.state]),
+      claimed.map((id) => [id, "ready"]),
+    );
+    assert.equal(second.connectInfo("g", claimed[0] ?? "").privateKey, `key of ${claimed[0]}`);
+    await eventually("a new warm one", () => idle(second).length === 1);
+    assert.notEqual(idle(second)[0]?.id, gone);
+  });
+
+  test("drains until nothing is left", async () => {
+    const pool = await startPool({ warm: 2 });
+    await eventually("two warm ones", () => idle(pool).length === 2);
+    await pool.claim("g", 1);
+    await pool.drain(20_000);
+    assert.equal(source.machines.size, 0);
+    assert.deepEqual(await records(), []);
+  });
+});

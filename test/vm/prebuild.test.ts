@@ -1,0 +1,85 @@
+/** Prebuilds with real VMs: commands of any shape, commands that fail, a new image beside the old one. */
+import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { removeTree } from "../../src/host/files.ts";
+import { IMAGES, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
+import { needsNamespace } from "../helpers/namespace.ts";
+import { failOnLeaks } from "../helpers/suite.ts";
+
+/** What people write there: the example of the original's README, and everything that YAML or a shell could trip over. */
+const AWKWARD_COMMANDS = [
+  "mkdir -p /etc/docker",
+  String.raw`"echo \"{ \\\"features\\\": { \\\"buildkit\\\": true }, \\\"features\\\": { \\\"containerd-snapshotter\\\": true } }\" | tee -a /etc/docker/daemon.json"`,
+  "echo 'it''s: \"quoted\" # no comment' > /etc/awkward",
+  "echo '{{ not a template }} ${HOME} %d — ünïcödé ✓' >> /etc/awkward",
+  "cat >> /etc/awkward <<'END'\nline: one\n  - two\nEND",
+  'su - ubuntu -c "whoami" >> /etc/awkward',
+  "cd /tmp",
+  "pwd >> /etc/awkward",
+  "cat /etc/awkward /etc/docker/daemon.json",
+];
+const AWKWARD_RESULT = `its: "quoted" # no comment
+{{ not a template }} \${HOME} %d — ünïcödé ✓
+line: one
+  - two
+ubuntu
+/tmp
+{ "features": { "buildkit": true }, "features": { "containerd-snapshotter": true } }
+`;
+
+failOnLeaks();
+
+describe("a prebuild", { skip: needsNamespace() }, () => {
+  let daemon: TestDaemon;
+  const made: string[] = [];
+
+  before(async () => {
+    const awkward = poolToml("awkward", { vm_prebuild_cloudinit_extra_cmds: AWKWARD_COMMANDS });
+    const failing = poolToml("failing", {
+      vm_prebuild_cloudinit_extra_cmds: [
+        "echo fine",
+        "echo 'the reason' >&2; false",
+        "echo never > /etc/never",
+      ],
+    });
+    daemon = await startTestDaemon({ pools: awkward + failing });
+  });
+
+  after(async () => {
+    await daemon.stop();
+    for (const name of made) await removeTree(join(IMAGES, "golden", name));
+  });
+
+  test("runs commands of any shape, as written", async () => {
+    const name = await daemon.prebuild("awkward");
+    made.push(name);
+    const output = await readFile(join(IMAGES, "golden", name, "report", "commands", "0009.out"), "utf8");
+    assert.equal(output, AWKWARD_RESULT);
+  });
+
+  test("keeps what cloud-init said", async () => {
+    const report = await readdir(join(IMAGES, "golden", made[0] ?? "", "report", "cloud-init"));
+    assert.ok(report.includes("result.json") && report.includes("cloud-init.log"), report.join(" "));
+  });
+
+  test("is not repeated while nothing changed", async () => {
+    assert.equal(await daemon.prebuild("awkward"), made[0]);
+  });
+
+  test("fails with the command and what it said, and leaves nothing", async () => {
+    const before = await readdir(join(IMAGES, "golden"));
+    await assert.rejects(
+      daemon.prebuild("failing"),
+      /extra command 2 of 3 failed with exit code 1.*the reason/s,
+    );
+    assert.deepEqual(await readdir(join(IMAGES, "golden")), before);
+    const status = await daemon.status();
+    assert.equal(status.pools.find(({ name }) => name === "failing")?.prebuild.state, "failed");
+  });
+
+  test("is tried again by the next call", async () => {
+    await assert.rejects(daemon.prebuild("failing"), /the reason/);
+  });
+});
