@@ -3,55 +3,19 @@
  * internet, and stand-in guests sit at the other end of real TAPs, which a QEMU without a machine keeps joined.
  * All of it is gone with the namespace, but `close` each thing anyway: suites assert that nothing is left.
  *
- * Only inside `unshare --net --pid --fork --kill-child --mount-proc`.
+ * Only inside scripts/in-namespace, which gives it a /run/netns and a /sys of its own.
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { run } from "../../src/host/run.ts";
 import { waitFor } from "../../src/host/wait.ts";
 
 const NETNS_FOLDER = "/run/netns";
-const PRIVATE_MOUNT = "test-netns";
 const AGENT = fileURLToPath(new URL("netns-agent.mjs", import.meta.url));
 const NO_ANSWER_MS = 400;
-
-/** Why network tests can't run here, or undefined if they can; in CI they must. */
-export async function privateNetworkProblem(): Promise<string | undefined> {
-  const problem = await findProblem();
-  if (problem !== undefined && process.env["CI"] === "true")
-    throw new Error(`in CI this must run: ${problem}`);
-  return problem;
-}
-
-async function findProblem(): Promise<string | undefined> {
-  if (process.getuid?.() !== 0) return "network tests need root";
-  // A namespace of one's own starts with lo only, and perhaps with what the kernel makes in every namespace.
-  const interfaces = await readdir("/proc/sys/net/ipv4/conf");
-  const foreign = interfaces.filter(
-    (name) => !/^(all|default|lo|(sit|tunl|gre|ip_vti|ip6|erspan|ifb).*)$/.test(name),
-  );
-  if (foreign.length > 0) {
-    return `network tests need a network namespace of their own, and this one has ${foreign.join(", ")}: run them by \`unshare --net --pid --fork --kill-child --mount-proc\``;
-  }
-  return undefined;
-}
-
-/**
- * Brings `lo` up, makes room for named namespaces that no other mount namespace sees, and shows this namespace's
- * devices in /sys. Call it first; once more in a later file of the same run is fine if the earlier one left nothing.
- */
-export async function preparePrivateNetwork(): Promise<void> {
-  assert.equal(await findProblem(), undefined);
-  await ip("link", "set", "lo", "up");
-  const mounts = await readFile("/proc/self/mounts", "utf8");
-  if (mounts.includes(`${PRIVATE_MOUNT} ${NETNS_FOLDER} tmpfs`)) return;
-  await mkdir(NETNS_FOLDER, { recursive: true });
-  await run("mount", ["-t", "tmpfs", "-o", "mode=755", PRIVATE_MOUNT, NETNS_FOLDER]);
-  await run("mount", ["-t", "sysfs", PRIVATE_MOUNT, "/sys"]);
-}
 
 /** Runs `ip` in the test's own namespace. */
 export async function ip(...args: string[]): Promise<string> {

@@ -29,13 +29,12 @@ import {
   makeTap,
   waitForConsole,
 } from "../helpers/hypervisor-fixture.ts";
-import { privateNetworkProblem } from "../helpers/netns.ts";
+import { needsNamespace } from "../helpers/namespace.ts";
 import { TINY, TINY_BYE, TINY_READY } from "../helpers/tiny-guest.ts";
 
 const GRACE_MS = 60_000;
-const skip = await privateNetworkProblem();
 
-describe("the QEMU driver", { skip: skip ?? false, timeout: 600_000 }, () => {
+describe("the QEMU driver", { skip: needsNamespace(), timeout: 600_000 }, () => {
   let driver: HypervisorDriver;
   let fixture: HypervisorFixture;
 

@@ -9,7 +9,7 @@ import { type Login, waitForLogin } from "../../src/host/ssh.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import { poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
-import { ip, openHost, openNeighbour, type Place, preparePrivateNetwork } from "../helpers/netns.ts";
+import { ip, openHost, openNeighbour, type Place } from "../helpers/netns.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 
 const HOST = "203.0.113.2";
@@ -24,8 +24,8 @@ failOnLeaks();
 describe("a job's VM", { skip: needsNamespace() }, () => {
   let outside: Place;
   let host: Place;
-  let resolver: ChildProcess;
-  let daemon: TestDaemon;
+  let resolver: ChildProcess | undefined;
+  let daemon: TestDaemon | undefined;
   let plugin: PluginClient;
   let ids: string[];
   let infos: ConnectInfoResponse[];
@@ -33,7 +33,6 @@ describe("a job's VM", { skip: needsNamespace() }, () => {
   let second: Login;
 
   before(async () => {
-    await preparePrivateNetwork();
     host = await openHost();
     outside = await openNeighbour("outside", "egress0", [HOST, OUTSIDE]);
     await ip("route", "add", "default", "via", OUTSIDE);
@@ -54,13 +53,12 @@ describe("a job's VM", { skip: needsNamespace() }, () => {
   after(async () => {
     first?.close();
     second?.close();
-    const endedWell = await daemon.stop();
-    resolver.kill("SIGTERM");
-    await once(resolver, "exit");
+    const endedWell = await daemon?.stop();
+    if (resolver?.kill("SIGTERM")) await once(resolver, "exit");
     await outside.close();
     await host.close();
     await ip("route", "flush", "table", "main");
-    assert.ok(endedWell, daemon.log());
+    assert.ok(endedWell, daemon?.log());
   });
 
   const output = async (login: Login, command: string): Promise<string> => {
@@ -104,7 +102,7 @@ describe("a job's VM", { skip: needsNamespace() }, () => {
       "hostname",
       "cat /etc/machine-id",
       "cat /etc/ssh/ssh_host_ed25519_key.pub",
-      "cat ~/.ssh/authorized_keys",
+      "cat /run/fleetingd/keys/ubuntu",
       "ip -4 -o address show dev eth0 | awk '{print $4}'",
       "cat /sys/class/net/eth0/address",
       "head -c 16 /dev/urandom | base64",

@@ -13,6 +13,7 @@ const AWKWARD_COMMANDS = [
   "mkdir -p /etc/docker",
   String.raw`"echo \"{ \\\"features\\\": { \\\"buildkit\\\": true }, \\\"features\\\": { \\\"containerd-snapshotter\\\": true } }\" | tee -a /etc/docker/daemon.json"`,
   "echo 'it''s: \"quoted\" # no comment' > /etc/awkward",
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: a shell's, not ours
   "echo '{{ not a template }} ${HOME} %d — ünïcödé ✓' >> /etc/awkward",
   "cat >> /etc/awkward <<'END'\nline: one\n  - two\nEND",
   'su - ubuntu -c "whoami" >> /etc/awkward',

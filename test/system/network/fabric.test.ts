@@ -10,14 +10,9 @@ import { createFabric, type Fabric } from "../../../src/network/fabric.ts";
 import { createLeases } from "../../../src/network/leases.ts";
 import { parseVmSubnet, type SlotNetwork, slotNetwork } from "../../../src/network/slots.ts";
 import { TAP_GROUP } from "../../../src/network/taps.ts";
-import {
-  ip,
-  openGuest,
-  openNeighbour,
-  type Place,
-  preparePrivateNetwork,
-  privateNetworkProblem,
-} from "../../helpers/netns.ts";
+import { needsNamespace } from "../../helpers/namespace.ts";
+import { ip, openGuest, openNeighbour, type Place } from "../../helpers/netns.ts";
+import { failOnLeaks } from "../../helpers/suite.ts";
 
 const subnet = parseVmSubnet("10.64.0.0/16");
 const [first, second, third] = [slotNetwork(subnet, 0), slotNetwork(subnet, 1), slotNetwork(subnet, 2)];
@@ -58,7 +53,9 @@ table arp mine {
 }
 `;
 
-describe("fabric", { skip: (await privateNetworkProblem()) ?? false }, () => {
+failOnLeaks();
+
+describe("fabric", { skip: needsNamespace() }, () => {
   let fabric: Fabric;
   let outside: Place;
   let folder: string;
@@ -67,7 +64,6 @@ describe("fabric", { skip: (await privateNetworkProblem()) ?? false }, () => {
   const path = process.env["PATH"];
 
   before(async () => {
-    await preparePrivateNetwork();
     folder = await mkdtemp(join(tmpdir(), "fabric-"));
     outside = await openNeighbour("outside", egressInterface, ["203.0.113.1", "203.0.113.2"]);
     await outside.listen("tcp", { address: "0.0.0.0", port: 8080 });

@@ -7,20 +7,17 @@ import { findSubnetOverlap, resolveEgressInterface } from "../../../src/network/
 import { changeText, elementsOf } from "../../../src/network/nft-elements.ts";
 import { rebuildText } from "../../../src/network/nft-text.ts";
 import { parseVmSubnet, slotNetwork } from "../../../src/network/slots.ts";
-import {
-  ip,
-  openNeighbour,
-  type Place,
-  preparePrivateNetwork,
-  privateNetworkProblem,
-} from "../../helpers/netns.ts";
+import { needsNamespace } from "../../helpers/namespace.ts";
+import { ip, openNeighbour, type Place } from "../../helpers/netns.ts";
+import { failOnLeaks } from "../../helpers/suite.ts";
 
 const subnet = parseVmSubnet("172.16.120.0/24");
 
-describe("the host", { skip: (await privateNetworkProblem()) ?? false }, () => {
+failOnLeaks();
+
+describe("the host", { skip: needsNamespace() }, () => {
   let outside: Place;
   before(async () => {
-    await preparePrivateNetwork();
     outside = await openNeighbour("outside", "egress0", ["203.0.113.1", "203.0.113.2"]);
   });
   after(async () => {

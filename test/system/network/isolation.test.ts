@@ -7,16 +7,9 @@ import { after, before, describe, test } from "node:test";
 import { run } from "../../../src/host/run.ts";
 import { createFabric } from "../../../src/network/fabric.ts";
 import { parseVmSubnet, slotNetwork } from "../../../src/network/slots.ts";
-import {
-  GUEST_DEVICE,
-  ip,
-  openGuest,
-  openHost,
-  openNeighbour,
-  type Place,
-  preparePrivateNetwork,
-  privateNetworkProblem,
-} from "../../helpers/netns.ts";
+import { needsNamespace } from "../../helpers/namespace.ts";
+import { GUEST_DEVICE, ip, openGuest, openHost, openNeighbour, type Place } from "../../helpers/netns.ts";
+import { failOnLeaks } from "../../helpers/suite.ts";
 
 const HOST = "203.0.113.1";
 const OUTSIDE = "203.0.113.2";
@@ -37,7 +30,9 @@ const fabric = createFabric({
 /** The kernel's answers and errors are not the listener's. */
 const reaches = async (answer: Promise<string | undefined>): Promise<boolean> => (await answer) !== undefined;
 
-describe("isolation", { skip: (await privateNetworkProblem()) ?? false }, () => {
+failOnLeaks();
+
+describe("isolation", { skip: needsNamespace() }, () => {
   let host: Place;
   let outside: Place;
   let other: Place;
@@ -46,7 +41,6 @@ describe("isolation", { skip: (await privateNetworkProblem()) ?? false }, () => 
   let shut: Place;
 
   before(async () => {
-    await preparePrivateNetwork();
     host = await openHost();
     outside = await openNeighbour("outside", "egress0", [HOST, OUTSIDE]);
     other = await openNeighbour("other", "other0", [OTHER_HOST, OTHER]);
