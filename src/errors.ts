@@ -44,8 +44,11 @@ export function messageOf(error: unknown): string {
 
 /** Message and hint of anything that was thrown, as one text for a person. */
 export function describeError(error: unknown): string {
-  const hint = error instanceof FleetingdError && error.hint !== undefined ? ` ${error.hint}` : "";
-  return `${messageOf(error)}${hint}`;
+  const message = messageOf(error);
+  if (!(error instanceof FleetingdError) || error.hint === undefined) return message;
+  // A message of many lines ends with what a program said, which is no sentence to go on from.
+  if (message.includes("\n")) return `${message}\n${error.hint}`;
+  return `${message}${/[.!?:…]$/.test(message) ? "" : "."} ${error.hint}`;
 }
 
 /** The code of a system error (`ENOENT`, …), or undefined for any other. */
