@@ -39,7 +39,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
     );
   }
   await ensureDirectory(dirname(socketPath), 0o755);
-  await removeStaleSocket(socketPath);
+  if (await isLeftOver(socketPath)) await unlink(socketPath);
   const server = new Server({ "grpc.max_receive_message_length": MAX_REQUEST_BYTES });
   server.addService(DaemonService, options.service);
   await bind(server, socketPath);
@@ -65,7 +65,11 @@ async function bind(server: Server, socketPath: string): Promise<void> {
   }
 }
 
-async function removeStaleSocket(path: string): Promise<void> {
+/**
+ * Whether there is a socket that nobody listens on. Asked first of all at start: a second daemon must not touch the VMs.
+ * @throws FleetingdError ALREADY_EXISTS if a daemon listens there, or if it is no socket
+ */
+export async function isLeftOver(path: string): Promise<boolean> {
   try {
     const stats = await lstat(path);
     if (!stats.isSocket()) {
@@ -74,7 +78,7 @@ async function removeStaleSocket(path: string): Promise<void> {
       });
     }
   } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") return;
+    if (systemErrorCode(error) === "ENOENT") return false;
     throw error;
   }
   if (await somebodyListens(path)) {
@@ -82,7 +86,7 @@ async function removeStaleSocket(path: string): Promise<void> {
       hint: "Stop it first, or give this one a socket and a state directory of its own.",
     });
   }
-  await unlink(path);
+  return true;
 }
 
 function somebodyListens(path: string): Promise<boolean> {

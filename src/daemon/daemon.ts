@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from "node:os";
 import { Groups } from "../api/groups.ts";
-import { startApiServer } from "../api/server.ts";
+import { isLeftOver, startApiServer } from "../api/server.ts";
 import { createDaemonService, type DaemonFacade } from "../api/service.ts";
 import { type PluginPool, parsePluginConfig } from "../config/plugin-config.ts";
 import type { Config, PoolConfig } from "../config/types.ts";
@@ -28,6 +28,7 @@ const DRAIN_TIMEOUT_MS = 120_000;
 
 export async function startDaemon(config: Config, version: string, logger: Logger): Promise<Daemon> {
   const startedAt = Date.now();
+  await isLeftOver(config.daemon.socketPath);
   const inline = await loadInlinePools(config, logger);
   const configured = Object.entries(config.pools);
   const all = [...configured, ...inline].map(([, pool]) => pool);
