@@ -91,6 +91,10 @@ async function noDaemon(path: string, error: unknown): Promise<NoDaemonError> {
       return new NoDaemonError(`the daemon is not running: nobody listens on ${path}.`, START_HINT, error);
     case "EACCES": {
       const group = await groupOf(path);
+      if (group === "root") {
+        const make = "Make the group that daemon.socket_group names and restart the daemon, or use sudo.";
+        return new NoDaemonError(`no permission to use ${path}: it is for root only.`, make, error);
+      }
       const who = group === undefined ? "root and one group" : `root and members of the group ${group}`;
       const hint = `Run \`sudo usermod -aG ${group ?? "fleetingd"} ${userInfo().username}\` and log in again, or use sudo.`;
       return new NoDaemonError(`no permission to use ${path}: it is for ${who}.`, hint, error);

@@ -62,6 +62,13 @@ async function deniedMessage(socketPath: string): Promise<string> {
   const group = await owningGroup(socketPath);
   if (group === undefined)
     return `the user ${user} may not connect to the fleetingd daemon's socket ${socketPath}`;
+  // What the daemon leaves where there is no such group; nobody should become a member of root for it.
+  if (group === "root") {
+    return (
+      `the user ${user} may not connect to the fleetingd daemon's socket ${socketPath}, which is open to root only: make ` +
+      `the group that the daemon's socket_group names, restart the daemon, and add ${user} to the group`
+    );
+  }
   return (
     `the user ${user} may not connect to the fleetingd daemon's socket ${socketPath}, which is open to the group ` +
     `${group}: run "usermod -aG ${group} ${user}" and restart GitLab Runner`

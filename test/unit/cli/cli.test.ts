@@ -207,14 +207,16 @@ describe("no daemon is exit code 3", () => {
     assert.equal(exitCode, 3);
   });
 
-  test("the socket is somebody else's: the message names the group", async () => {
+  test("the socket is somebody else's: the message names the group, but never root's", async () => {
     const isRoot = process.getuid?.() === 0;
     if (!isRoot) await chmod(socket, 0);
     const { stderr, exitCode } = await run(["status", "--socket", socket], isRoot ? { uid: NOBODY } : {});
     if (!isRoot) await chmod(socket, 0o600);
     assert.match(
       stderr,
-      /no permission to use .*daemon\.sock: it is for root and members of the group \w+\. Run `sudo usermod -aG/,
+      isRoot
+        ? /no permission to use .*daemon\.sock: it is for root only\. Make the group/
+        : /no permission to use .*daemon\.sock: it is for root and members of the group \w+\. Run `sudo usermod -aG/,
     );
     assert.equal(exitCode, 3);
   });
