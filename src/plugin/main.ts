@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The fleeting plugin: GitLab Runner starts it, once for each `[[runners]]` entry. */
 import "./stdout-guard.ts";
-import { describeError } from "../errors.ts";
+import { describeError, systemErrorCode } from "../errors.ts";
 import { createLogger } from "../log.ts";
 import { VERSION } from "../version.ts";
 import { parseArguments, USAGE } from "./arguments.ts";
@@ -57,7 +57,11 @@ async function servePlugin(): Promise<number> {
 
 function print(text: string): Promise<number> {
   return new Promise((resolve, reject) => {
-    process.stdout.write(text, (error) => (error ? reject(error) : resolve(0)));
+    // `licenses | head`: the reader has what it wanted.
+    const settle = (error?: Error | null): void =>
+      error && systemErrorCode(error) !== "EPIPE" ? reject(error) : resolve(0);
+    process.stdout.on("error", settle);
+    process.stdout.write(text, settle);
   });
 }
 
