@@ -13,7 +13,7 @@ import { renderSeed } from "../../cloudinit/seed.ts";
 import { FleetingdError } from "../../errors.ts";
 import { ensureDirectory, removeTree } from "../../host/files.ts";
 import { waitForLogin } from "../../host/ssh.ts";
-import type { RunningVm } from "../../hypervisor/driver.ts";
+import { CONSOLE_LOG, type RunningVm } from "../../hypervisor/driver.ts";
 import { type Clone, createClone } from "../../images/clones.ts";
 import type { GoldenImage } from "../../images/image.ts";
 import type { Logger } from "../../log.ts";
@@ -22,6 +22,7 @@ import type { SlotNetwork, VmSubnet } from "../../network/slots.ts";
 import type { ConnectInfo, CreateContext, CreatedInstance, Source, StoredInstance } from "../source.ts";
 import type { GoldenImages } from "./golden-images.ts";
 import type { LocalHost } from "./host.ts";
+import { consoleTail } from "./prebuild.ts";
 import { type LocalData, networkOf, parseLocalData, seedPath, vmSpec } from "./vm.ts";
 
 export interface LocalSourceOptions {
@@ -178,13 +179,12 @@ export class LocalSource implements Source {
     } catch (error) {
       if (!ended.signal.aborted || context.signal.aborted) throw error;
       const { lastOutput } = await vm.exited;
+      // Its folder goes with it, so what its console said is told here.
+      const console = await consoleTail(join(context.directory, CONSOLE_LOG));
       throw new FleetingdError(
         "HYPERVISOR_FAILED",
-        `the VM ${context.id} ended while it booted: ${lastOutput || "it said nothing"}`,
-        {
-          hint: "Its console may tell more: console.log in the VM's folder, if vm_enable_virtio_console is set.",
-          cause: error,
-        },
+        `the VM ${context.id} ended while it booted: ${lastOutput || "it said nothing"}${console && `\nits console ended with:\n${console}`}`,
+        { cause: error },
       );
     }
   }

@@ -135,7 +135,8 @@ export function lastConsoleStep(console: string): string | undefined {
   return console.slice(at + PREBUILD_CONSOLE_PREFIX.length).split(/[\r\n]/, 1)[0];
 }
 
-async function consoleTail(path: string): Promise<string> {
+/** The last lines of a console log; empty if there is none. */
+export async function consoleTail(path: string): Promise<string> {
   const text = (await readTextIfExists(path)) ?? "";
   return text.trimEnd().split("\n").slice(-SHOWN_CONSOLE_LINES).join("\n");
 }
