@@ -34,6 +34,7 @@ const GROUPS: readonly (readonly Measurement[])[] = [golden, clone, plugin, daem
 
 const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+const LOCK_TIMEOUT_MS = 60 * 60_000;
 const PREFIX = "bench: ";
 /** Of what programs have said, when a measurement failed. */
 const SHOWN_LINES = 30;
@@ -75,7 +76,8 @@ async function measure(options: BenchOptions): Promise<number> {
 async function runInNamespace(): Promise<number> {
   if (process.getuid?.() !== 0)
     throw new FleetingdError("PERMISSION", "VMs and their networks need root: run this with sudo");
-  const lock = { timeoutMs: 0, onWait: () => tell("another benchmark runs in this checkout") };
+  const onWait = (): void => tell("waiting until another benchmark of this checkout has ended");
+  const lock = { timeoutMs: LOCK_TIMEOUT_MS, onWait };
   return withLock(join(BENCH_IMAGES, ".bench.lock"), lock, async () => {
     const scratch = await mkdtemp(join(tmpdir(), "fleetingd-bench-"));
     try {
