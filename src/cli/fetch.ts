@@ -3,6 +3,7 @@ import { loadConfig } from "../config/load.ts";
 import type { PoolConfig } from "../config/types.ts";
 import { fetchBaseImage, imageOf } from "../daemon/base-images.ts";
 import { FleetingdError } from "../errors.ts";
+import { interruptible } from "../host/interrupt.ts";
 import { createLogger } from "../log.ts";
 import { progressText } from "../sources/local/golden-images.ts";
 import { type CliCommand, EXIT, type GlobalOptions } from "./context.ts";
@@ -16,17 +17,13 @@ export interface FetchOptions extends GlobalOptions {
 export const fetch: CliCommand<FetchOptions> = async (options, context) => {
   const { config } = await loadConfig(options.config);
   const logger = createLogger({ format: "text", level: "warn" });
-  const signal = new AbortController().signal;
-  for (const [name, pool] of chosenPools(config.pools, options.pool)) {
+  const fetchImage = async (name: string, pool: PoolConfig, signal: AbortSignal): Promise<void> => {
     const progress = createProgress(context);
     try {
-      const onProgress = (step: Parameters<typeof progressText>[0]) =>
-        progress.update(`${name}: ${progressText(step)}`);
-      const image = imageOf(config, name, pool.image);
-      const base = await fetchBaseImage(image, {
+      const base = await fetchBaseImage(imageOf(config, name, pool.image), {
         diskDirectory: pool.diskDirectory,
         signal,
-        onProgress,
+        onProgress: (step) => progress.update(`${name}: ${progressText(step)}`),
         logger,
       });
       progress.end();
@@ -34,8 +31,11 @@ export const fetch: CliCommand<FetchOptions> = async (options, context) => {
     } finally {
       progress.end();
     }
-  }
-  return EXIT.ok;
+  };
+  return interruptible(async (signal) => {
+    for (const [name, pool] of chosenPools(config.pools, options.pool)) await fetchImage(name, pool, signal);
+    return EXIT.ok;
+  });
 };
 
 function chosenPools(

@@ -1,8 +1,6 @@
 /** The parts of this host that all its local pools share. */
 import { mkdir } from "node:fs/promises";
-import { totalmem } from "node:os";
 import type { DaemonConfig, PoolConfig } from "../config/types.ts";
-import { FleetingdError } from "../errors.ts";
 import { detectAccelerator } from "../hypervisor/accelerator.ts";
 import { createQemuDriver } from "../hypervisor/qemu/driver.ts";
 import type { Logger } from "../log.ts";
@@ -50,15 +48,4 @@ export async function openLocalHost(
     },
     facts: { accelerator: accelerator.kind, dnsServers: resolvers.servers },
   };
-}
-
-/** @throws FleetingdError INVALID_CONFIG if one VM alone is larger than the host */
-export function checkMemory(poolName: string, pool: PoolConfig): void {
-  const hostMiB = Math.floor(totalmem() / 1024 ** 2);
-  if (pool.memoryMiB <= hostMiB) return;
-  throw new FleetingdError(
-    "INVALID_CONFIG",
-    `pool ${poolName}: vm_memory_mb = ${pool.memoryMiB} is more than this host's ${hostMiB} MiB`,
-    { hint: "Give each VM a part of the host's memory only." },
-  );
 }

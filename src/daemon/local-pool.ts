@@ -1,13 +1,10 @@
 /** Makes a running pool of local VMs out of its configuration. */
-import { access, constants } from "node:fs/promises";
 import { loadTemplates } from "../cloudinit/templates.ts";
 import type { Config, PoolConfig } from "../config/types.ts";
-import { FleetingdError } from "../errors.ts";
-import { ensureDirectory } from "../host/files.ts";
 import { ensureBaseImage } from "../images/select.ts";
 import type { Logger } from "../log.ts";
 import { detectForeignFirewalls } from "../network/foreign-firewalls.ts";
-import { findSubnetOverlap, resolveEgressInterface } from "../network/host-check.ts";
+import { resolveEgressInterface } from "../network/host-check.ts";
 import type { Journal } from "../pool/journal.ts";
 import type { Limiter } from "../pool/limiter.ts";
 import { Pool } from "../pool/pool.ts";
@@ -15,9 +12,10 @@ import { GoldenImages } from "../sources/local/golden-images.ts";
 import type { LocalHost } from "../sources/local/host.ts";
 import { LocalSource } from "../sources/local/local.ts";
 import { imageOf } from "./base-images.ts";
-import { checkMemory, type HostFacts } from "./local-host.ts";
+import type { HostFacts } from "./local-host.ts";
 
 export interface LocalPool {
+  config: PoolConfig;
   pool: Pool;
   images: GoldenImages;
 }
@@ -31,7 +29,7 @@ export interface LocalPoolContext {
   logger: Logger;
 }
 
-/** @throws FleetingdError INVALID_CONFIG, PERMISSION: what the host says against this configuration */
+/** `checkPools` has said that the host can have it. @throws FleetingdError INVALID_CONFIG */
 export async function createLocalPool(
   name: string,
   pool: PoolConfig,
@@ -39,9 +37,7 @@ export async function createLocalPool(
 ): Promise<LocalPool> {
   const { config, host, facts } = context;
   const logger = context.logger.child({ pool: name });
-  checkMemory(name, pool);
-  await checkDiskDirectory(name, pool.diskDirectory);
-  const egressInterface = await checkNetwork(name, pool, logger);
+  const egressInterface = await findEgress(pool, logger);
   const image = imageOf(config, name, pool.image);
   const machine = {
     vcpus: pool.vcpus,
@@ -69,6 +65,7 @@ export async function createLocalPool(
     machine: { ...machine, timeoutMs: pool.prebuildTimeoutMs },
     logger,
   });
+  await images.recall();
   const source = new LocalSource({
     ...machine,
     host,
@@ -79,6 +76,7 @@ export async function createLocalPool(
     logger,
   });
   return {
+    config: pool,
     images,
     pool: new Pool({
       ...context,
@@ -90,25 +88,7 @@ export async function createLocalPool(
   };
 }
 
-async function checkDiskDirectory(name: string, directory: string): Promise<void> {
-  try {
-    await ensureDirectory(directory, 0o711);
-    await access(directory, constants.W_OK | constants.X_OK);
-  } catch (error) {
-    throw new FleetingdError("PERMISSION", `pool ${name}: vm_disk_directory ${directory} is not writable`, {
-      hint: "Name a directory on a writable file system with room for images and clones.",
-      cause: error,
-    });
-  }
-}
-
-async function checkNetwork(name: string, pool: PoolConfig, logger: Logger): Promise<string | undefined> {
-  const overlap = await findSubnetOverlap(pool.subnet);
-  if (overlap !== undefined) {
-    throw new FleetingdError("INVALID_CONFIG", `pool ${name}: ${overlap}`, {
-      hint: "Set vm_subnet to a private prefix that the host does not use.",
-    });
-  }
+async function findEgress(pool: PoolConfig, logger: Logger): Promise<string | undefined> {
   const egress = await resolveEgressInterface(pool.egressInterface);
   if (egress.problem !== undefined) logger.warn(egress.problem);
   for (const advice of await detectForeignFirewalls(pool.subnet)) logger.warn(advice);

@@ -1,6 +1,17 @@
 /** Files that survive a crash: atomic, durable writes and reads that tell "absent" from "failed". */
 import { randomBytes } from "node:crypto";
-import { access, constants, mkdir, open, readdir, readFile, rename, rm, statfs } from "node:fs/promises";
+import {
+  access,
+  constants,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  statfs,
+} from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { systemErrorCode } from "../errors.ts";
 
@@ -47,8 +58,17 @@ export async function exists(path: string): Promise<boolean> {
   return (await ifExists(access(path, constants.F_OK).then(() => true))) ?? false;
 }
 
+/** Makes a folder and those above it. (Node's own recursive mkdir never ends below /proc.) */
 export async function ensureDirectory(path: string, mode = 0o700): Promise<void> {
-  await mkdir(path, { recursive: true, mode });
+  const isThere = async (): Promise<boolean> => (await ifExists(stat(path)))?.isDirectory() ?? false;
+  if (await isThere()) return;
+  await ensureDirectory(dirname(path), mode);
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    // Somebody else has just made it.
+    if (systemErrorCode(error) !== "EEXIST" || !(await isThere())) throw error;
+  }
 }
 
 /** Removes a file or a whole folder; that it is absent already is fine. */
@@ -64,13 +84,22 @@ export async function freeBytes(path: string): Promise<number> {
 
 /** The first directory of PATH that has `program`, joined with it; undefined if none has. */
 export async function findProgram(program: string): Promise<string | undefined> {
-  // The daemon may run with a bare PATH, while nft and mke2fs live in sbin.
-  const directories = [...(process.env["PATH"] ?? "").split(":"), "/usr/sbin", "/sbin", "/usr/bin", "/bin"];
-  for (const directory of directories.filter((entry) => entry !== "")) {
+  for (const directory of pathDirectories()) {
     const path = join(directory, program);
     if (await isExecutable(path)) return path;
   }
   return undefined;
+}
+
+/** Makes nft, mke2fs and the like known, also where somebody's PATH has no sbin, as after `su` on Debian. */
+export function addSystemDirectoriesToPath(): void {
+  const directories = pathDirectories();
+  const missing = ["/usr/sbin", "/sbin"].filter((directory) => !directories.includes(directory));
+  process.env["PATH"] = [...directories, ...missing].join(":");
+}
+
+function pathDirectories(): string[] {
+  return (process.env["PATH"] ?? "").split(":").filter((entry) => entry !== "");
 }
 
 async function isExecutable(path: string): Promise<boolean> {

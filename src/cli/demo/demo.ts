@@ -5,12 +5,15 @@
  * the host's rules, routes and forwarding are never touched, and when that process ends, however it ends, the kernel
  * takes everything with it. Only images stay, for the next run.
  */
-import { access, constants } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fetchBaseImage } from "../../daemon/base-images.ts";
+import { checkHost } from "../../daemon/host-checks.ts";
 import { FleetingdError } from "../../errors.ts";
 import { exitOf, startChild } from "../../host/child.ts";
 import { ensureDirectory, findProgram, removeTree } from "../../host/files.ts";
+import { interruptible } from "../../host/interrupt.ts";
+import { withLock } from "../../host/lock.ts";
 import { packageFile } from "../../host/package-root.ts";
 import { createLogger } from "../../log.ts";
 import { progressText } from "../../sources/local/golden-images.ts";
@@ -18,11 +21,13 @@ import type { CliCommand, DemoOptions } from "../context.ts";
 import { createSteps } from "../steps.ts";
 import { runInside } from "./inside.ts";
 import { OUTSIDE_ROLE, serveOutside } from "./outside.ts";
+import { TIMINGS_FILE, type Timing, timingsTable } from "./timings.ts";
 
 const DEMO_IMAGE = { type: "auto" } as const;
 const ROLE_VARIABLE = "FLEETINGD_DEMO_ROLE";
 const INSIDE_ROLE = "inside";
-const PROGRAMS = ["unshare", "ip", "nft", "qemu-img"];
+/** Besides what the daemon needs. */
+const PROGRAMS = ["unshare"];
 
 export const demo: CliCommand<DemoOptions> = async (options) => {
   const role = process.env[ROLE_VARIABLE];
@@ -37,15 +42,31 @@ export const demo: CliCommand<DemoOptions> = async (options) => {
       pluginPath: await packageFile("bin", "fleeting-plugin-fleetingd"),
     });
   }
-  await checkHost();
+  await checkMachine();
   await ensureDirectory(options.directory);
-  await fetchImage(options.directory);
-  try {
-    return await runInNamespaces([...thisProgram(), "demo", "--directory", options.directory]);
-  } finally {
-    await removeTree(runDirectory);
-  }
+  return interruptible(
+    (signal) => runOutside(options, runDirectory, signal),
+    () => process.stderr.write("\ninterrupted: the demo's VMs and networks are gone, images are kept\n"),
+  );
 };
+
+/** What needs the host: the base image from its network, and the namespaces for all the rest. */
+async function runOutside(options: DemoOptions, runDirectory: string, signal: AbortSignal): Promise<number> {
+  const lock = { timeoutMs: 0, signal };
+  return withLock(join(options.directory, "demo.lock"), lock, async () => {
+    const image = await fetchImage(options.directory, signal);
+    try {
+      const code = await runInNamespaces(
+        [...thisProgram(), "demo", "--directory", options.directory],
+        signal,
+      );
+      if (code === 0) await printTimings(runDirectory, image);
+      return code;
+    } finally {
+      await removeTree(runDirectory);
+    }
+  });
+}
 
 /** The command line that starts this program, without arguments. */
 function thisProgram(): string[] {
@@ -53,9 +74,9 @@ function thisProgram(): string[] {
 }
 
 /** Before the namespaces, from which no mirror can be reached. */
-async function fetchImage(diskDirectory: string): Promise<void> {
+async function fetchImage(diskDirectory: string, signal: AbortSignal): Promise<Timing> {
   const logger = createLogger({ format: "text", level: "warn" });
-  const signal = new AbortController().signal;
+  const begunAt = performance.now();
   await createSteps(process.stdout).step("get the base image", (note) =>
     fetchBaseImage(DEMO_IMAGE, {
       diskDirectory,
@@ -64,9 +85,10 @@ async function fetchImage(diskDirectory: string): Promise<void> {
       onProgress: (progress) => note(progressText(progress)),
     }),
   );
+  return { what: "image", ms: performance.now() - begunAt };
 }
 
-async function checkHost(): Promise<void> {
+async function checkMachine(): Promise<void> {
   if (process.getuid?.() !== 0) {
     throw new FleetingdError(
       "PERMISSION",
@@ -76,14 +98,7 @@ async function checkHost(): Promise<void> {
       },
     );
   }
-  try {
-    await access("/dev/net/tun", constants.R_OK | constants.W_OK);
-  } catch (error) {
-    throw new FleetingdError("UNAVAILABLE", "there is no usable /dev/net/tun, so VMs can have no network", {
-      hint: "Load the module with `modprobe tun`; in a container, pass the device in.",
-      cause: error,
-    });
-  }
+  await checkHost();
   for (const program of PROGRAMS) {
     if ((await findProgram(program)) !== undefined) continue;
     throw new FleetingdError("MISSING_PROGRAM", `the program ${program} was not found`, {
@@ -92,27 +107,25 @@ async function checkHost(): Promise<void> {
   }
 }
 
-async function runInNamespaces(command: readonly string[]): Promise<number> {
+async function runInNamespaces(command: readonly string[], signal: AbortSignal): Promise<number> {
   const child = await startChild(
     "unshare",
     ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", ...command],
-    // A session of its own: an interrupt from the terminal reaches us, and we end the inside in our own way.
+    // A session of its own: an interrupt from the terminal reaches us alone, and with `unshare` the kernel ends the inside.
     { stdio: "inherit", detached: true, env: { ...process.env, [ROLE_VARIABLE]: INSIDE_ROLE } },
   );
-  let interrupted = false;
-  const interrupt = (): void => {
-    interrupted = true;
-    child.kill("SIGKILL");
-  };
-  process.once("SIGINT", interrupt);
-  process.once("SIGTERM", interrupt);
-  process.once("SIGHUP", interrupt);
+  const kill = (): void => void child.kill("SIGKILL");
+  signal.addEventListener("abort", kill);
   try {
     const code = await exitOf(child);
-    if (interrupted)
-      process.stderr.write("\ninterrupted: the demo's VMs and networks are gone, images are kept\n");
+    signal.throwIfAborted();
     return code ?? 1;
   } finally {
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.removeListener(signal, interrupt);
+    signal.removeEventListener("abort", kill);
   }
+}
+
+async function printTimings(runDirectory: string, image: Timing): Promise<void> {
+  const inside = JSON.parse(await readFile(join(runDirectory, TIMINGS_FILE), "utf8")) as Timing[];
+  process.stdout.write(`${timingsTable([image, ...inside])}\n`);
 }

@@ -16,7 +16,7 @@ import { waitFor } from "../../host/wait.ts";
 import { createSteps, type Steps } from "../steps.ts";
 import { EGRESS_ADDRESS, EGRESS_INTERFACE, OUTSIDE_ADDRESS, startOutside } from "./outside.ts";
 import { type PluginClient, startPlugin } from "./plugin-client.ts";
-import { type Timing, timingsTable } from "./timings.ts";
+import { TIMINGS_FILE, type Timing } from "./timings.ts";
 
 export interface InsideOptions {
   directory: string;
@@ -65,7 +65,7 @@ export async function runInside(options: InsideOptions): Promise<number> {
     await waitUntilWarm(steps, daemon, timings);
     await runJobs(steps, daemon, { pluginPath: options.pluginPath, socket }, timings);
     daemon.close();
-    steps.say(timingsTable(timings));
+    await writeFile(join(options.runDirectory, TIMINGS_FILE), JSON.stringify(timings));
     return 0;
   } finally {
     // The daemon before the outside, which VMs may still talk to.
@@ -128,11 +128,10 @@ async function makeGoldenImage(steps: Steps, daemon: DaemonClient, timings: Timi
     await once(stream, "end");
   });
   const built = (await status(daemon)).pools[0]?.prebuild.timings;
-  const remark = built ? undefined : "already there";
-  const seconds = (value: number | undefined) => (value === undefined ? undefined : value * 1_000);
   timings.push(
-    { what: "image", ms: seconds(built?.baseSeconds), ...(remark && { remark }) },
-    { what: "prebuild", ms: seconds(built?.prebuildSeconds), ...(remark && { remark }) },
+    built
+      ? { what: "prebuild", ms: built.prebuildSeconds * 1_000 }
+      : { what: "prebuild", ms: undefined, remark: "already there" },
   );
 }
 

@@ -1,4 +1,8 @@
 /** The demo's closing table. */
+
+/** In the demo's run directory: what the inside measured, as JSON. */
+export const TIMINGS_FILE = "timings.json";
+
 export interface Timing {
   what: string;
   /** Undefined: it was not needed, `remark` says why. */
