@@ -79,9 +79,14 @@ export class GoldenImages {
     };
   }
 
+  /** Finds the image that an earlier daemon made, if there is one. */
+  async recall(): Promise<void> {
+    this.#current ??= await this.#remembered();
+  }
+
   /** The image to make clones of; makes the first one if there is none. The signal ends only the waiting. */
   async current(signal: AbortSignal): Promise<GoldenImage> {
-    this.#current ??= await this.#remembered();
+    await this.recall();
     return this.#current ?? (await abortable(this.#build({ force: false }), signal));
   }
 
