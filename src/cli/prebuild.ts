@@ -20,8 +20,7 @@ export const prebuild: CliCommand<PrebuildOptions> = async (options, context) =>
   try {
     await withDaemon(options, (client) =>
       follow(client, options, ({ pool, message, goldenImage }) => {
-        if (message !== "") progress.update(pool === "" ? message : `${pool}: ${message}`);
-        if (goldenImage === "") return;
+        if (goldenImage === "") return progress.update(pool === "" ? message : `${pool}: ${message}`);
         progress.note(`${pool}: the golden image is ${goldenImage}`);
         made.push(goldenImage);
       }),
