@@ -101,13 +101,16 @@ describe("renderPrebuildUserData", () => {
 async function runCommands(
   t: TestContext,
   commands: string[],
+  path = "",
 ): Promise<Array<{ code: string; out: string }>> {
   const directory = await mkdtemp(join(tmpdir(), "fleetingd-test-"));
   t.after(() => rm(directory, { recursive: true }));
   for (const { content, path } of render({ extraCommands: commands }).write_files) {
     if (path.includes("/commands/")) await writeFile(join(directory, path.slice(-7)), content);
   }
-  await promisify(execFile)("sh", [await packageFile("templates/guest/prebuild-commands"), directory]);
+  const script = await packageFile("templates/guest/prebuild-commands");
+  const env = { ...process.env, PATH: `${path}:${process.env["PATH"]}` };
+  await promisify(execFile)("sh", [script, directory], { env });
   const results: Array<{ code: string; out: string }> = [];
   for (const name of (await readdir(directory)).filter((file) => file.endsWith(".code")).sort()) {
     const code = (await readFile(join(directory, name), "utf8")).trim();
@@ -128,6 +131,16 @@ describe("the guest's command runner", () => {
       { code: "0", out: "/usr\na  b\nin f\né\n" },
       { code: "0", out: "noninteractive /root\n" },
     ]);
+  });
+
+  test("commands that use apt find fresh package lists, and others wait for none", async (t) => {
+    const bin = await mkdtemp(join(tmpdir(), "fleetingd-test-"));
+    t.after(() => rm(bin, { recursive: true }));
+    await writeFile(join(bin, "apt-get"), `#!/bin/sh\necho "$*" >>${bin}/calls\n`, { mode: 0o755 });
+    await runCommands(t, ["echo no adaptation"], bin);
+    await runCommands(t, ["true", "apt-get install -y podman"], bin);
+    const calls = (await readFile(join(bin, "calls"), "utf8")).split("\n");
+    assert.deepEqual(calls.slice(0, 2), ["--quiet update", "install -y podman"]);
   });
 
   test("the first failure ends it, with its code and output", async (t) => {
