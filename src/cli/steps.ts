@@ -10,9 +10,12 @@ export interface Steps {
 
 const REDRAW_MS = 200;
 
-export function createSteps(out: Pick<WriteStream, "write"> & { isTTY?: boolean; columns?: number }): Steps {
-  const startedAt = performance.now();
-  const clock = (): string => `${((performance.now() - startedAt) / 1000).toFixed(1).padStart(6)} s`;
+/** @param startedAt When the clock began, in milliseconds since 1970. */
+export function createSteps(
+  out: Pick<WriteStream, "write"> & { isTTY?: boolean; columns?: number },
+  startedAt = Date.now(),
+): Steps {
+  const clock = (): string => `${((Date.now() - startedAt) / 1000).toFixed(1).padStart(6)} s`;
   const live = out.isTTY === true;
   const clear = live ? "\r\u001b[K" : "";
   return {

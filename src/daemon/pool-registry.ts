@@ -76,7 +76,7 @@ export class PoolRegistry {
 
   /** Ends the drivers; VMs live on. */
   async stop(): Promise<void> {
-    await Promise.all(this.all().map(({ pool }) => pool.stop()));
+    await Promise.all(this.all().flatMap(({ pool, images }) => [images.stop(), pool.stop()]));
   }
 
   async forPlugin(json: string): Promise<{ pool: LocalPool["pool"]; group: string | undefined }> {

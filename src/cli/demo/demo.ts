@@ -25,6 +25,7 @@ import { TIMINGS_FILE, type Timing, timingsTable } from "./timings.ts";
 
 const DEMO_IMAGE = { type: "auto" } as const;
 const ROLE_VARIABLE = "FLEETINGD_DEMO_ROLE";
+const STARTED_AT_VARIABLE = "FLEETINGD_DEMO_STARTED_AT";
 const INSIDE_ROLE = "inside";
 /** Besides what the daemon needs. */
 const PROGRAMS = ["unshare"];
@@ -37,6 +38,7 @@ export const demo: CliCommand<DemoOptions> = async (options) => {
     return runInside({
       directory: options.directory,
       runDirectory,
+      startedAt: Number(process.env[STARTED_AT_VARIABLE]),
       command: thisProgram(),
       outsideCommand: ["env", `${ROLE_VARIABLE}=${OUTSIDE_ROLE}`, ...thisProgram(), "demo"],
       pluginPath: await packageFile("bin", "fleeting-plugin-fleetingd"),
@@ -54,10 +56,12 @@ export const demo: CliCommand<DemoOptions> = async (options) => {
 async function runOutside(options: DemoOptions, runDirectory: string, signal: AbortSignal): Promise<number> {
   const lock = { timeoutMs: 0, signal };
   return withLock(join(options.directory, "demo.lock"), lock, async () => {
+    const startedAt = Date.now();
     const image = await fetchImage(options.directory, signal);
     try {
       const code = await runInNamespaces(
         [...thisProgram(), "demo", "--directory", options.directory],
+        startedAt,
         signal,
       );
       if (code === 0) await printTimings(runDirectory, image);
@@ -107,15 +111,24 @@ async function checkMachine(): Promise<void> {
   }
 }
 
-async function runInNamespaces(command: readonly string[], signal: AbortSignal): Promise<number> {
+async function runInNamespaces(
+  command: readonly string[],
+  startedAt: number,
+  signal: AbortSignal,
+): Promise<number> {
   const child = await startChild(
     "unshare",
     ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", ...command],
     // A session of its own: an interrupt from the terminal reaches us alone, and with `unshare` the kernel ends the inside.
-    { stdio: "inherit", detached: true, env: { ...process.env, [ROLE_VARIABLE]: INSIDE_ROLE } },
+    {
+      stdio: "inherit",
+      detached: true,
+      env: { ...process.env, [ROLE_VARIABLE]: INSIDE_ROLE, [STARTED_AT_VARIABLE]: String(startedAt) },
+    },
   );
   const kill = (): void => void child.kill("SIGKILL");
   signal.addEventListener("abort", kill);
+  if (signal.aborted) kill();
   try {
     const code = await exitOf(child);
     signal.throwIfAborted();

@@ -22,6 +22,8 @@ export interface InsideOptions {
   directory: string;
   /** Everything but the images; removed at the end. */
   runDirectory: string;
+  /** When the demo began, in milliseconds since 1970. */
+  startedAt: number;
   command: readonly string[];
   outsideCommand: readonly string[];
   pluginPath: string;
@@ -45,7 +47,7 @@ echo "outside  sees $(curl -sS --max-time 30 http://${OUTSIDE_ADDRESS}/)"
 
 /** @returns the exit code */
 export async function runInside(options: InsideOptions): Promise<number> {
-  const steps = createSteps(process.stdout);
+  const steps = createSteps(process.stdout, options.startedAt);
   const children: ChildProcess[] = [];
   await removeTree(options.runDirectory);
   await ensureDirectory(options.runDirectory);
@@ -78,6 +80,7 @@ function configText(options: InsideOptions, socket: string): string {
     "[daemon]",
     `socket = ${JSON.stringify(socket)}`,
     `state_directory = ${JSON.stringify(options.runDirectory)}`,
+    'socket_group = "root"',
     'log_level = "warn"',
     "[pools.default]",
     `warm_instances = ${JOBS}`,

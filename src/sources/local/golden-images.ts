@@ -12,7 +12,8 @@ import { join } from "node:path";
 import { type PrebuildInput, prebuildCommands, renderPrebuildUserData } from "../../cloudinit/prebuild.ts";
 import type { Templates } from "../../cloudinit/templates.ts";
 import { describeError, FleetingdError } from "../../errors.ts";
-import { readTextIfExists, writeFileAtomic } from "../../host/files.ts";
+import { diskFull, explainDiskFull } from "../../host/disk-full.ts";
+import { freeBytes, readTextIfExists, writeFileAtomic } from "../../host/files.ts";
 import { withLock } from "../../host/lock.ts";
 import {
   completeGolden,
@@ -52,11 +53,13 @@ export interface GoldenImagesStatus {
 /** In a disk directory: held while its images are made. */
 export const IMAGES_LOCK = ".images.lock";
 const LOCK_TIMEOUT_MS = 60 * 60_000;
+const FULL_BYTES = 8 * 1024 ** 2;
 
 export class GoldenImages {
   readonly #options: GoldenImagesOptions;
   readonly #userData: string;
   readonly #listeners = new Set<(step: string) => void>();
+  readonly #stopped = new AbortController();
   #current: GoldenImage | undefined;
   #running: Promise<GoldenImage> | undefined;
   #step: string | undefined;
@@ -108,6 +111,12 @@ export class GoldenImages {
     }
   }
 
+  /** Ends a prebuild that is under way and removes what it has made so far. */
+  async stop(): Promise<void> {
+    this.#stopped.abort();
+    await Promise.allSettled([this.#running]);
+  }
+
   #build(options: { force: boolean }): Promise<GoldenImage> {
     this.#running ??= this.#prebuild(options.force)
       .then((image) => {
@@ -130,7 +139,7 @@ export class GoldenImages {
   async #prebuild(force: boolean): Promise<GoldenImage> {
     const { diskDirectory, ensureBase } = this.#options;
     // A build is nobody's in particular: callers may leave, it goes on until its own deadline.
-    const signal = new AbortController().signal;
+    const { signal } = this.#stopped;
     const onWait = () => this.#say("waiting for another process that works on this directory's images");
     const lock = { timeoutMs: LOCK_TIMEOUT_MS, signal, onWait };
     return withLock(join(diskDirectory, IMAGES_LOCK), lock, async () => {
@@ -140,7 +149,7 @@ export class GoldenImages {
       const baseMs = performance.now() - begunAt;
       const name = this.#name(base, force);
       const existing = await findGolden(diskDirectory, name);
-      const image = existing ?? (await this.#make(name, base, signal));
+      const image = existing ?? (await this.#tryMake(name, base, signal));
       if (existing === undefined)
         this.#timings = { baseMs, prebuildMs: performance.now() - begunAt - baseMs };
       await writeFileAtomic(this.#pointerPath(), `${image.name}\n`);
@@ -150,6 +159,14 @@ export class GoldenImages {
       });
       return image;
     });
+  }
+
+  async #tryMake(name: string, base: BaseImage, signal: AbortSignal): Promise<GoldenImage> {
+    try {
+      return await this.#make(name, base, signal);
+    } catch (error) {
+      throw await this.#explained(error);
+    }
   }
 
   async #make(name: string, base: BaseImage, signal: AbortSignal): Promise<GoldenImage> {
@@ -165,6 +182,14 @@ export class GoldenImages {
       this.#say("prebuild: publishing the golden image");
       await completeGolden(directory, { diskDirectory, name, base, report });
     });
+  }
+
+  /** The guest of a prebuild sees a full disk as errors of all kinds. */
+  async #explained(error: unknown): Promise<unknown> {
+    const { diskDirectory } = this.#options;
+    if ((await freeBytes(diskDirectory)) < FULL_BYTES)
+      return diskFull("a golden image", diskDirectory, error);
+    return explainDiskFull(error, "a golden image", diskDirectory);
   }
 
   #name(base: BaseImage, force: boolean): string {

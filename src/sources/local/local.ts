@@ -11,6 +11,7 @@ import { generateSshKeyPair, type SshKeyPair } from "../../cloudinit/keys.ts";
 import { type BootProfile, DEFAULT_USER, READY_COMMAND } from "../../cloudinit/prebuild.ts";
 import { renderSeed } from "../../cloudinit/seed.ts";
 import { FleetingdError } from "../../errors.ts";
+import { explainDiskFull } from "../../host/disk-full.ts";
 import { ensureDirectory, removeTree } from "../../host/files.ts";
 import { waitForLogin } from "../../host/ssh.ts";
 import { CONSOLE_LOG, type RunningVm } from "../../hypervisor/driver.ts";
@@ -130,8 +131,12 @@ export class LocalSource implements Source {
   }
 
   async #makeClone(directory: string, golden: GoldenImage): Promise<Clone> {
-    await ensureDirectory(directory);
-    return createClone(golden, join(directory, "disk"));
+    try {
+      await ensureDirectory(directory);
+      return await createClone(golden, join(directory, "disk"));
+    } catch (error) {
+      throw explainDiskFull(error, "another clone", this.#options.diskDirectory);
+    }
   }
 
   #seedFiles(id: string, network: SlotNetwork, identity: Identity) {
