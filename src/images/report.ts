@@ -2,7 +2,6 @@
 import { createReadStream } from "node:fs";
 import { mkdir, truncate, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { Parser, type ReadEntry } from "tar";
 import { z } from "zod";
 import { FleetingdError } from "../errors.ts";
@@ -189,12 +188,18 @@ async function readTar(path: string): Promise<ReadonlyMap<string, Buffer>> {
     entry.on("end", () => files.set(name, Buffer.concat(chunks)));
   };
   const parser = new Parser({ onReadEntry, strict: false });
-  await pipeline(createReadStream(path), async (source) => {
-    for await (const chunk of source) parser.write(chunk as Buffer);
-    await new Promise<void>((resolve) => {
-      parser.on("end", resolve);
-      parser.end();
-    });
+  let atEnd = false;
+  parser.on("eof", () => {
+    atEnd = true;
+  });
+  for await (const chunk of createReadStream(path)) {
+    parser.write(chunk as Buffer);
+    // The parser would collect the rest of the disk, and copy all that it has with every chunk.
+    if (atEnd) break;
+  }
+  await new Promise<void>((resolve) => {
+    parser.on("end", resolve);
+    parser.end();
   });
   return files;
 }

@@ -24,7 +24,7 @@ const GOOD: Record<string, string> = {
   "kernel/modules/102-virtio_blk.ko": "second",
 };
 
-async function reportOf(t: TestContext, files: Record<string, string>): Promise<PrebuildReport> {
+async function reportOf(t: TestContext, files: Record<string, string>, diskMiB = 1): Promise<PrebuildReport> {
   const directory = await mkdtemp(join(tmpdir(), "fleetingd-test-"));
   t.after(() => rm(directory, { recursive: true }));
   const content = join(directory, "content");
@@ -35,11 +35,11 @@ async function reportOf(t: TestContext, files: Record<string, string>): Promise<
   await symlink("/etc/passwd", join(content, "link"));
   // As in the guest: the archive at the start of a larger disk.
   const disk = join(directory, "disk");
-  await createReportDisk(disk, 1);
+  await createReportDisk(disk, diskMiB);
   const tarFile = join(directory, "tar");
   await create({ cwd: content, file: tarFile }, ["."]);
   await writeFile(disk, await readFile(tarFile), { flag: "r+" });
-  assert.equal((await stat(disk)).size, 1024 * 1024);
+  assert.equal((await stat(disk)).size, diskMiB * 1024 ** 2);
   return readPrebuildReport(disk);
 }
 
@@ -69,6 +69,12 @@ describe("readPrebuildReport", () => {
       ["virtio", "virtio_blk"],
     );
     assert.equal(report.files.has("link"), false);
+  });
+
+  test("nothing is read behind the archive's end", { timeout: 60_000 }, async (t) => {
+    const TIB_IN_MIB = 1024 ** 2;
+    const report = await reportOf(t, GOOD, TIB_IN_MIB);
+    assert.equal(report.kernel.release, "6.1.0");
   });
 
   test("an empty disk is a prebuild that did not come to its end", async (t) => {
