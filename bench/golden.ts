@@ -2,9 +2,10 @@
 import { listGolden, removeGolden } from "../src/images/golden.ts";
 import { BENCH_IMAGES, ensureBase, POOL, startBenchDaemon } from "./images.ts";
 import type { Measurement } from "./measurement.ts";
+import { rssMiB } from "./sizes.ts";
 
 const build: Measurement = {
-  metrics: [{ name: "golden.build.s" }],
+  metrics: [{ name: "golden.build.s" }, { name: "golden.daemon.rss.MiB", goal: { atMost: 120 } }],
   runs: 1,
   async prepare() {
     await ensureBase();
@@ -14,7 +15,8 @@ const build: Measurement = {
         for (const { name } of await listGolden(BENCH_IMAGES)) await removeGolden(BENCH_IMAGES, name);
         const begunAt = performance.now();
         await daemon.prebuild(POOL);
-        return { "golden.build.s": (performance.now() - begunAt) / 1_000 };
+        const seconds = (performance.now() - begunAt) / 1_000;
+        return { "golden.build.s": seconds, "golden.daemon.rss.MiB": await rssMiB(daemon.process.pid ?? 0) };
       },
       close: async () => void (await daemon.stop()),
     };
