@@ -1,4 +1,4 @@
-/** Who may import whom: docs/explanation/architecture.md draws it, this holds it. A broken rule is a broken build. */
+/** Who may import whom: docs/architecture.md draws it, this holds it. A broken rule is a broken build. */
 
 const GROUND = "^src/(errors|log|version)\\.ts$";
 const DOMAINS = ["hypervisor", "network", "images", "cloudinit"];
