@@ -101,8 +101,14 @@ export class Driver {
       max: this.#options.maxInstances,
       mayCreate: !this.#held && (this.trouble === undefined || now >= this.trouble.retryAt),
     };
-    const observed = [...this.#options.entries.values()].map((entry) => observe(entry, now));
+    const observed = [...this.#options.entries.values()].map((entry) =>
+      observe(entry, this.#isOutdated(entry), now),
+    );
     for (const step of plan(desired, observed)) this.#begin(step, now);
+  }
+
+  #isOutdated({ record }: Entry): boolean {
+    return record.state === "ready" && this.#options.source.isOutdated?.(record.data) === true;
   }
 
   #begin(step: Step, now: number): void {

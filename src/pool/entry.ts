@@ -32,13 +32,14 @@ export function newEntry(record: InstanceRecord, journaled: boolean): Entry {
 }
 
 /** The planner's view of an entry. */
-export function observe(entry: Entry, now: number): Observed {
+export function observe(entry: Entry, outdated: boolean, now: number): Observed {
   return {
     id: entry.record.id,
     state: entry.record.state,
     claimed: entry.record.group !== undefined,
     createdAt: entry.record.createdAt,
     busy: entry.step !== undefined || now < entry.notBefore,
+    outdated,
     buried: entry.buried,
   };
 }

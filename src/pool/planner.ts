@@ -17,6 +17,8 @@ export interface Observed {
   createdAt: number;
   /** A step for this instance is under way. */
   busy: boolean;
+  /** It was made of an image that a newer one has replaced. */
+  outdated: boolean;
   /** Everything of it is gone but the record, which waits until the group has been told. */
   buried: boolean;
 }
@@ -33,23 +35,34 @@ export type Step =
 
 /**
  * The steps that can be started now. Applying them all and calling again converges: the result is empty
- * when every unclaimed need is met and nothing is left to delete.
+ * when every unclaimed need is met, nothing idle is outdated, and nothing is left to delete.
+ *
+ * Idle instances are rolled over one by one: a new one gets ready beside them, and only then the oldest outdated one
+ * goes. Where the maximum leaves no place for that, it goes first.
  */
 export function plan(desired: Desired, observed: readonly Observed[]): Step[] {
   const living = observed.filter((instance) => !instance.buried);
   const free = living.filter((instance) => !instance.busy);
-  const deletions = free
-    .filter((instance) => instance.state === "deleting" || instance.state === "failed")
+  const ending = living.filter(({ state }) => state === "deleting" || state === "failed");
+  const deletions = ending
+    .filter((instance) => !instance.busy)
     .map((instance): Step => ({ kind: "delete", id: instance.id }));
 
   const spare = living.filter(
     (instance) => !instance.claimed && (instance.state === "ready" || instance.state === "creating"),
   );
-  const idle = spare.filter((instance) => instance.state === "ready" && !instance.busy);
-  const surplus = Math.min(Math.max(0, spare.length - desired.warm), idle.length);
-  const retirements = [...idle]
-    .sort((a, b) => a.createdAt - b.createdAt)
-    .slice(0, surplus)
+  const ready = spare.filter((instance) => instance.state === "ready");
+  const room = Math.max(0, desired.max - living.length);
+  const idle = ready
+    .filter((instance) => !instance.busy)
+    .sort((a, b) => Number(b.outdated) - Number(a.outdated) || a.createdAt - b.createdAt);
+  // What is still being made replaces nothing yet.
+  const surplus = Math.max(0, ready.length - desired.warm);
+  const outdated = idle.slice(surplus).filter((instance) => instance.outdated).length;
+  const underway = ending.length > 0 || ready.length < spare.length;
+  const mustMakeRoom = outdated > 0 && room === 0 && !underway && desired.mayCreate;
+  const retirements = idle
+    .slice(0, Math.max(surplus, mustMakeRoom ? 1 : 0))
     .map((instance): Step => ({ kind: "retire", id: instance.id }));
   if (!desired.mayCreate) return [...deletions, ...retirements];
 
@@ -57,8 +70,8 @@ export function plan(desired: Desired, observed: readonly Observed[]): Step[] {
     .filter((instance) => instance.state === "creating")
     .sort((a, b) => Number(b.claimed) - Number(a.claimed) || a.createdAt - b.createdAt)
     .map((instance): Step => ({ kind: "create", id: instance.id }));
-  const room = Math.max(0, desired.max - living.length);
-  const missing = Math.min(Math.max(0, desired.warm - spare.length), room);
+  const wanted = desired.warm + (outdated > 0 ? 1 : 0);
+  const missing = Math.min(Math.max(0, wanted - spare.length), room);
   const additions = Array.from({ length: missing }, (): Step => ({ kind: "add" }));
   return [...deletions, ...retirements, ...creations, ...additions];
 }

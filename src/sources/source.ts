@@ -46,11 +46,27 @@ export interface StoredInstance {
   data: SourceData;
 }
 
+/** How many more instances a source can bear. */
+export interface Room {
+  vms: number;
+  /** What stands against more. */
+  reason: string;
+}
+
 export interface Source {
   readonly name: string;
   create(context: CreateContext): Promise<CreatedInstance>;
   delete(instance: StoredInstance, signal: AbortSignal): Promise<void>;
   resume(instance: StoredInstance): Promise<boolean>;
+  /** Besides those whose `create` has begun and whose `delete` has not ended. A source without it has no bound. */
+  room?(): Promise<Room>;
+  /** Resolves if the instance could serve a job. @throws the reason why it can't */
+  check?(connectInfo: ConnectInfo, signal: AbortSignal): Promise<void>;
   /** Calls `listener` when an instance ended by itself (its machine crashed, was powered off, or vanished). */
   onLost(listener: (id: string, reason: string) => void): void;
+  /**
+   * Whether an instance would be made of something newer today; idle ones are then replaced. It answers at once, and of a
+   * new instance never yes. A source without it never replaces any.
+   */
+  isOutdated?(data: SourceData): boolean;
 }

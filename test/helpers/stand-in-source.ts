@@ -17,6 +17,8 @@ export interface StandInSource extends Source {
   crash(id: string): void;
   /** How long a creation takes. */
   bootMs: number;
+  /** The image that instances are made of; those of another one are outdated. */
+  image: string;
 }
 
 export function createStandInSource(): StandInSource {
@@ -42,6 +44,7 @@ export function createStandInSource(): StandInSource {
     machines,
     created,
     bootMs: 1,
+    image: "first",
     failNext: (left, reason) => {
       failures = { left, reason };
     },
@@ -56,7 +59,7 @@ export function createStandInSource(): StandInSource {
         assert.ok(!created.includes(context.id), `the id ${context.id} was used twice`);
         created.push(context.id);
         context.phase("boot");
-        await context.save({ machine: context.id });
+        await context.save({ machine: context.id, image: source.image });
         machines.add(context.id);
         await delay(source.bootMs, undefined, { signal: context.signal });
         if (failures.left > 0) {
@@ -75,6 +78,7 @@ export function createStandInSource(): StandInSource {
         machines.delete(instance.id);
       }),
     resume: async (instance) => machines.has(instance.id),
+    isOutdated: ({ image }) => image !== source.image,
     onLost: (listener) => {
       lost = listener;
     },

@@ -20,7 +20,14 @@ import type { GoldenImage } from "../../images/image.ts";
 import type { Logger } from "../../log.ts";
 import type { Leases } from "../../network/leases.ts";
 import type { SlotNetwork, VmSubnet } from "../../network/slots.ts";
-import type { ConnectInfo, CreateContext, CreatedInstance, Source, StoredInstance } from "../source.ts";
+import type {
+  ConnectInfo,
+  CreateContext,
+  CreatedInstance,
+  Source,
+  SourceData,
+  StoredInstance,
+} from "../source.ts";
 import type { GoldenImages } from "./golden-images.ts";
 import type { LocalHost } from "./host.ts";
 import { consoleTail } from "./prebuild.ts";
@@ -57,6 +64,11 @@ export class LocalSource implements Source {
 
   onLost(listener: (id: string, reason: string) => void): void {
     this.#onLost = listener;
+  }
+
+  isOutdated(data: SourceData): boolean {
+    const { current } = this.#options.images.status;
+    return current !== undefined && data["goldenImage"] !== current.name;
   }
 
   async create(context: CreateContext): Promise<CreatedInstance> {

@@ -9,6 +9,7 @@ const instance = (overrides: Partial<Observed>): Observed => ({
   claimed: false,
   createdAt: 0,
   busy: false,
+  outdated: false,
   buried: false,
   ...overrides,
 });
@@ -58,30 +59,93 @@ describe("the planner", () => {
     assert.deepEqual(plan({ warm: 0, max: 9, mayCreate: true }, [busy]), []);
   });
 
-  test("converges from any state in a bounded number of rounds", () => {
+  test("ends no idle instance before the one that replaces it is ready", () => {
+    const observed = [instance({ id: "old", outdated: true }), instance({ id: "new", state: "creating" })];
+    assert.deepEqual(kinds(plan({ warm: 1, max: 9, mayCreate: true }, observed)), ["create"]);
+  });
+
+  test("rolls idle instances over one by one, with one more beside them", () => {
+    const olds = ["a", "b", "c"].map((id, createdAt) => instance({ id, createdAt, outdated: true }));
+    const desired = { warm: 3, max: 9, mayCreate: true };
+    assert.deepEqual(plan(desired, olds), [{ kind: "add" }]);
+    assert.deepEqual(plan(desired, [...olds, instance({ id: "new", createdAt: 9 })]), [
+      { kind: "retire", id: "a" },
+    ]);
+  });
+
+  test("makes room for a new one by ending an outdated one where the maximum is reached", () => {
+    const olds = ["a", "b"].map((id, createdAt) => instance({ id, createdAt, outdated: true }));
+    const claimed = instance({ id: "job", claimed: true, outdated: true });
+    const desired = { warm: 2, max: 3, mayCreate: true };
+    assert.deepEqual(plan(desired, [...olds, claimed]), [{ kind: "retire", id: "a" }]);
+    const ending = instance({ id: "a", state: "deleting", outdated: true, busy: true });
+    assert.deepEqual(plan(desired, [ending, ...olds.slice(1), claimed]), []);
+  });
+
+  test("keeps outdated instances while creation is held back", () => {
+    const olds = [instance({ outdated: true })];
+    assert.deepEqual(plan({ warm: 1, max: 1, mayCreate: false }, olds), []);
+    assert.deepEqual(plan({ warm: 1, max: 9, mayCreate: false }, olds), []);
+  });
+
+  test("converges from any state in a bounded number of rounds, and stays warm meanwhile", () => {
     const states = fc.constantFrom("creating", "ready", "deleting", "failed");
-    const pools = fc.array(fc.record({ state: states, claimed: fc.boolean() }), { maxLength: 30 });
+    const entry = fc.record({ state: states, claimed: fc.boolean(), outdated: fc.boolean() });
+    const pools = fc.array(entry, { maxLength: 30 });
     fc.assert(
       fc.property(pools, fc.nat(10), fc.nat(20), (start, warm, max) => {
         const desired: Desired = { warm, max, mayCreate: true };
-        let pool = start.map((entry, index) => instance({ ...entry, id: `${index}`, createdAt: index }));
+        let pool = start.map((fields, index) => instance({ ...fields, id: `${index}`, createdAt: index }));
+        const mostRounds = 6 + 4 * pool.length;
         let rounds = 0;
         for (let steps = plan(desired, pool); steps.length > 0; steps = plan(desired, pool)) {
-          assert.ok(++rounds <= 6, `not settled after ${rounds} rounds`);
-          pool = apply(steps, pool, rounds);
+          assert.ok(++rounds <= mostRounds, `not settled after ${rounds} rounds`);
+          const next = apply(steps, pool, rounds);
+          const hadRoom = pool.length < max;
+          if (hadRoom) assert.ok(idle(next).length >= Math.min(warm, idle(pool).length), "it stays warm");
+          assert.ok(idle(next).length >= Math.min(warm, idle(pool).length) - 1, "one by one");
+          assert.ok(next.length <= Math.max(max, pool.length), "the maximum holds");
+          pool = next;
         }
-        const idle = pool.filter((entry) => !entry.claimed && entry.state === "ready").length;
-        const claimed = pool.filter((entry) => entry.claimed).length;
-        assert.ok(idle <= warm || pool.length > max);
-        assert.equal(
-          pool.every((entry) => entry.state === "ready"),
-          true,
-        );
-        assert.equal(idle >= Math.min(warm, Math.max(0, max - claimed)), true);
+        const claimed = pool.filter((one) => one.claimed).length;
+        assert.ok(idle(pool).length <= warm);
+        assert.ok(pool.every((one) => one.state === "ready"));
+        assert.ok(idle(pool).every((one) => !one.outdated));
+        assert.ok(idle(pool).length >= Math.min(warm, Math.max(0, max - claimed)));
       }),
     );
   });
+
+  test("never touches what is claimed, unless it failed or its end was asked for", () => {
+    const states = fc.constantFrom("creating", "ready");
+    const entry = fc.record({
+      state: states,
+      claimed: fc.boolean(),
+      outdated: fc.boolean(),
+      busy: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(
+        fc.array(entry, { maxLength: 12 }),
+        fc.nat(6),
+        fc.nat(12),
+        fc.boolean(),
+        (start, warm, max, mayCreate) => {
+          const pool = start.map((fields, index) =>
+            instance({ ...fields, id: `${index}`, createdAt: index }),
+          );
+          for (const step of plan({ warm, max, mayCreate }, pool)) {
+            if (step.kind !== "retire" && step.kind !== "delete") continue;
+            assert.equal(pool.find(({ id }) => id === step.id)?.claimed, false);
+          }
+        },
+      ),
+    );
+  });
 });
+
+const idle = (pool: readonly Observed[]): Observed[] =>
+  pool.filter((one) => !one.claimed && one.state === "ready");
 
 /** What the driver makes of steps when all of them succeed. */
 function apply(steps: readonly Step[], pool: readonly Observed[], round: number): Observed[] {

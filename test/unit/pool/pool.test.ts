@@ -29,8 +29,12 @@ async function startPool(options: { warm?: number; max?: number; creates?: numbe
   const journal = createJournal(stateDirectory);
   const pool = new Pool({
     name: "p",
-    warmInstances: options.warm ?? 0,
-    maxInstances: options.max ?? 10,
+    settings: {
+      warmInstances: options.warm ?? 0,
+      maxInstances: options.max ?? 10,
+      maxIdleAgeMs: 0,
+      heartbeatTimeoutMs: 0,
+    },
     source,
     journal,
     limits: { creates: createLimiter(options.creates ?? 10), deletes: createLimiter(10) },
@@ -188,6 +192,41 @@ describe("a pool", () => {
     assert.equal(second.connectInfo("g", claimed[0] ?? "").privateKey, `key of ${claimed[0]}`);
     await eventually("a new warm one", () => idle(second).length === 1);
     assert.notEqual(idle(second)[0]?.id, gone);
+  });
+
+  test("rolls idle instances over to a new image, never below the warm count, and leaves claimed ones", async () => {
+    const pool = await startPool({ warm: 3 });
+    await eventually("three warm ones", () => idle(pool).length === 3);
+    await pool.claim("g", 1);
+    await eventually("three warm ones again", () => idle(pool).length === 3);
+    const claimed = pool.list("g").map((one) => one.id);
+    source.bootMs = 20;
+    source.image = "second";
+    let fewest = 3;
+    let most = 0;
+    await eventually("all idle ones are of the new image", () => {
+      fewest = Math.min(fewest, idle(pool).length);
+      most = Math.max(most, pool.all().filter((one) => one.group === undefined).length);
+      return idle(pool).length === 3 && idle(pool).every((one) => one.data["image"] === "second");
+    });
+    assert.equal(fewest, 3);
+    assert.ok(most <= 5, `${most} at a time: one more than the warm ones, and one that is being deleted`);
+    assert.deepEqual(
+      pool.list("g").map((one) => [one.id, one.state, one.data["image"]]),
+      claimed.map((id) => [id, "ready", "first"]),
+    );
+  });
+
+  test("rolls over at its maximum, too", async () => {
+    const pool = await startPool({ warm: 2, max: 2 });
+    await eventually("two warm ones", () => idle(pool).length === 2);
+    source.image = "second";
+    let fewest = 2;
+    await eventually("all idle ones are of the new image", () => {
+      fewest = Math.min(fewest, idle(pool).length);
+      return idle(pool).length === 2 && idle(pool).every((one) => one.data["image"] === "second");
+    });
+    assert.ok(fewest >= 1);
   });
 
   test("drains until nothing is left", async () => {
