@@ -7,17 +7,11 @@ import { chmod, copyFile, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { z } from "zod";
 import { FleetingdError } from "../errors.ts";
-import {
-  ensureDirectory,
-  listDirectory,
-  readTextIfExists,
-  removeTree,
-  writeFileAtomic,
-} from "../host/files.ts";
+import { ensureDirectory, listDirectory, readTextIfExists, writeFileAtomic } from "../host/files.ts";
 import { run } from "../host/run.ts";
 import type { BaseImage, GoldenImage } from "./image.ts";
 import { buildInitrd } from "./initrd.ts";
-import { publishDirectory } from "./publish.ts";
+import { publishDirectory, unpublishDirectory } from "./publish.ts";
 import { type PrebuildReport, saveReport } from "./report.ts";
 
 /** All that decides what a golden image holds. */
@@ -38,6 +32,8 @@ const DESCRIPTION = "image.json";
 
 const Stored = z.object({
   name: z.string(),
+  inputs: z.string().optional(),
+  baseName: z.string().optional(),
   initrd: z.boolean(),
   rootDevice: z.string(),
   kernelArguments: z.array(z.string()),
@@ -65,6 +61,8 @@ export async function findGolden(diskDirectory: string, name: string): Promise<G
   const stored = parse(path, text);
   return {
     name,
+    inputs: stored.inputs ?? name,
+    baseName: stored.baseName,
     directory,
     diskPath: join(directory, DISK),
     kernelPath: join(directory, "kernel"),
@@ -87,7 +85,7 @@ export async function listGolden(diskDirectory: string): Promise<GoldenImage[]> 
 
 /** Removes a golden image; absent is fine. The caller knows that no VM uses it. */
 export async function removeGolden(diskDirectory: string, name: string): Promise<void> {
-  await removeTree(join(diskDirectory, "golden", name));
+  await unpublishDirectory(join(diskDirectory, "golden", name));
 }
 
 /**
@@ -149,7 +147,7 @@ export async function createWorkDisk(
  */
 export async function completeGolden(
   directory: string,
-  golden: { diskDirectory: string; name: string; base: BaseImage; report: PrebuildReport },
+  golden: { diskDirectory: string; name: string; inputs: string; base: BaseImage; report: PrebuildReport },
 ): Promise<void> {
   const { base, report } = golden;
   await copyFile(base.kernelPath, join(directory, "kernel"));
@@ -160,6 +158,8 @@ export async function completeGolden(
   const known = report.kernel.rootDevice.startsWith("/dev/");
   const stored: z.infer<typeof Stored> = {
     name: golden.name,
+    inputs: golden.inputs,
+    baseName: base.name,
     initrd,
     // The guest's own word works without udev's links; a label would need an initrd that can read it.
     rootDevice: known ? report.kernel.rootDevice : base.rootDevice,

@@ -18,8 +18,12 @@ export interface BaseImage {
 
 /** A base image after the prebuild VM: what clones are made of; immutable. */
 export interface GoldenImage {
-  /** A hash of all that went into it. */
+  /** A hash of all that went into it, and of the time if it was made anew of the same. */
   name: string;
+  /** The hash without the time: the same for all that were made of the same. */
+  inputs: string;
+  /** The name of its base image; undefined if an older version made it, which did not note that. */
+  baseName: string | undefined;
   directory: string;
   /** Always raw and sparse, so that it can be reflinked or be a qcow2 overlay's backing file. */
   diskPath: string;

@@ -19,7 +19,7 @@ export async function publishDirectory(
 ): Promise<void> {
   const parent = dirname(path);
   await ensureDirectory(parent);
-  const temporary = join(parent, `.${basename(path)}.${randomBytes(6).toString("hex")}.tmp`);
+  const temporary = temporaryBeside(path);
   try {
     await ensureDirectory(temporary);
     await build(temporary);
@@ -29,6 +29,24 @@ export async function publishDirectory(
     await removeBuildTree(temporary);
   }
   await syncDirectory(parent);
+}
+
+/** Removes what was published: it is gone as a whole before anything of it is; absent is fine. */
+export async function unpublishDirectory(path: string): Promise<void> {
+  const doomed = temporaryBeside(path);
+  try {
+    await rename(path, doomed);
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") return;
+    throw error;
+  }
+  await syncDirectory(dirname(path));
+  await removeBuildTree(doomed);
+}
+
+/** A name that matches `UNFINISHED`. */
+function temporaryBeside(path: string): string {
+  return join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}.tmp`);
 }
 
 async function renameUnlessThere(from: string, to: string): Promise<void> {

@@ -8,7 +8,7 @@
  * - `golden/.current-<key>` names the image that is in use for what the pool is configured to be; it is written last.
  */
 import { createHash } from "node:crypto";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { type PrebuildInput, prebuildCommands, renderPrebuildUserData } from "../../cloudinit/prebuild.ts";
 import type { Templates } from "../../cloudinit/templates.ts";
 import { describeError, FleetingdError } from "../../errors.ts";
@@ -42,8 +42,19 @@ export interface GoldenImagesOptions {
   logger: Logger;
 }
 
+export interface RefreshOptions {
+  /** Makes a new one even if nothing changed. */
+  force: boolean;
+  /** Makes a new one even if nothing changed, if the one there is is older than this. */
+  maxAgeMs?: number;
+  signal: AbortSignal;
+  onStep(step: string): void;
+}
+
 export interface GoldenImagesStatus {
   current: GoldenImage | undefined;
+  /** The name of the base image that the last prebuild found or made, also if it failed afterwards. */
+  baseName: string | undefined;
   state: "none" | "running" | "done" | "failed";
   step: string | undefined;
   lastError: string | undefined;
@@ -64,6 +75,7 @@ export class GoldenImages {
   #running: Promise<GoldenImage> | undefined;
   #step: string | undefined;
   #lastError: string | undefined;
+  #baseName: string | undefined;
   #timings: GoldenImagesStatus["timings"];
 
   constructor(options: GoldenImagesOptions) {
@@ -75,11 +87,21 @@ export class GoldenImages {
     const settled = this.#lastError !== undefined ? "failed" : this.#current ? "done" : "none";
     return {
       current: this.#current,
+      baseName: this.#baseName,
       state: this.#running ? "running" : settled,
       step: this.#step,
       lastError: this.#lastError,
       timings: this.#timings,
     };
+  }
+
+  get diskDirectory(): string {
+    return this.#options.diskDirectory;
+  }
+
+  /** The file's name in `golden/` that says which image is in use. */
+  get pointerName(): string {
+    return basename(this.#pointerPath());
   }
 
   /** Finds the image that an earlier daemon made, if there is one. */
@@ -93,15 +115,8 @@ export class GoldenImages {
     return this.#current ?? (await abortable(this.#build({ force: false }), signal));
   }
 
-  /**
-   * Looks for a newer base image and makes a golden image of it, or joins the prebuild that is under way.
-   * @param force makes a new one even if nothing changed
-   */
-  async refresh(options: {
-    force: boolean;
-    signal: AbortSignal;
-    onStep(step: string): void;
-  }): Promise<GoldenImage> {
+  /** Looks for a newer base image and makes a golden image of it, or joins the prebuild that is under way. */
+  async refresh(options: RefreshOptions): Promise<GoldenImage> {
     this.#listeners.add(options.onStep);
     try {
       if (this.#step !== undefined) options.onStep(this.#step);
@@ -117,8 +132,8 @@ export class GoldenImages {
     await Promise.allSettled([this.#running]);
   }
 
-  #build(options: { force: boolean }): Promise<GoldenImage> {
-    this.#running ??= this.#prebuild(options.force)
+  #build(wanted: Pick<RefreshOptions, "force" | "maxAgeMs">): Promise<GoldenImage> {
+    this.#running ??= this.#prebuild(wanted)
       .then((image) => {
         this.#current = image;
         this.#lastError = undefined;
@@ -136,7 +151,7 @@ export class GoldenImages {
     return this.#running;
   }
 
-  async #prebuild(force: boolean): Promise<GoldenImage> {
+  async #prebuild(wanted: Pick<RefreshOptions, "force" | "maxAgeMs">): Promise<GoldenImage> {
     const { diskDirectory, ensureBase } = this.#options;
     // A build is nobody's in particular: callers may leave, it goes on until its own deadline.
     const { signal } = this.#stopped;
@@ -146,30 +161,51 @@ export class GoldenImages {
       const begunAt = performance.now();
       this.#say("looking for the base image");
       const base = await ensureBase(signal, (progress) => this.#say(`base image: ${progressText(progress)}`));
+      this.#baseName = base.name;
       const baseMs = performance.now() - begunAt;
-      const name = this.#name(base, force);
-      const existing = await findGolden(diskDirectory, name);
-      const image = existing ?? (await this.#tryMake(name, base, signal));
+      const existing = await this.#findUsable(base, wanted);
+      const image = existing ?? (await this.#tryMake(base, signal));
       if (existing === undefined)
         this.#timings = { baseMs, prebuildMs: performance.now() - begunAt - baseMs };
       await writeFileAtomic(this.#pointerPath(), `${image.name}\n`);
       this.#options.logger.info("the golden image is ready", {
-        goldenImage: name,
+        goldenImage: image.name,
         made: existing === undefined,
       });
       return image;
     });
   }
 
-  async #tryMake(name: string, base: BaseImage, signal: AbortSignal): Promise<GoldenImage> {
+  /** The newest image that was made of the same, unless a new one is wanted all the same. */
+  async #findUsable(
+    base: BaseImage,
+    { force, maxAgeMs = Number.POSITIVE_INFINITY }: Pick<RefreshOptions, "force" | "maxAgeMs">,
+  ): Promise<GoldenImage | undefined> {
+    if (force) return undefined;
+    const inputs = this.#inputs(base);
+    const candidates = [await this.#remembered(), await findGolden(this.#options.diskDirectory, inputs)];
+    return candidates.find(
+      (image) => image?.inputs === inputs && Date.now() - image.createdAt.getTime() < maxAgeMs,
+    );
+  }
+
+  async #tryMake(base: BaseImage, signal: AbortSignal): Promise<GoldenImage> {
     try {
-      return await this.#make(name, base, signal);
+      const inputs = this.#inputs(base);
+      // What was made of the same at another time has other packages, and VMs may use it.
+      const taken = (await findGolden(this.#options.diskDirectory, inputs)) !== undefined;
+      const name = taken ? this.#inputs(base, new Date().toISOString()) : inputs;
+      return await this.#make({ name, inputs }, base, signal);
     } catch (error) {
       throw await this.#explained(error);
     }
   }
 
-  async #make(name: string, base: BaseImage, signal: AbortSignal): Promise<GoldenImage> {
+  async #make(
+    { name, inputs }: { name: string; inputs: string },
+    base: BaseImage,
+    signal: AbortSignal,
+  ): Promise<GoldenImage> {
     const { host, diskDirectory, diskSizeGiB, machine, prebuild } = this.#options;
     return publishGolden(diskDirectory, name, async (directory) => {
       this.#say("copying the base image");
@@ -180,7 +216,7 @@ export class GoldenImages {
       const report = await runPrebuildVm(host, { ...vm, onStep }, readPrebuildReport);
       requireSuccess(report, prebuildCommands(prebuild.extraCommands));
       this.#say("prebuild: publishing the golden image");
-      await completeGolden(directory, { diskDirectory, name, base, report });
+      await completeGolden(directory, { diskDirectory, name, inputs, base, report });
     });
   }
 
@@ -192,9 +228,10 @@ export class GoldenImages {
     return explainDiskFull(error, "a golden image", diskDirectory);
   }
 
-  #name(base: BaseImage, force: boolean): string {
+  /** A hash of all that goes into an image; with a time, of another one that is made of the same. */
+  #inputs(base: BaseImage, time?: string): string {
     const { diskSizeGiB, prebuild, templates } = this.#options;
-    const templateVersion = force ? `${templates.version} ${new Date().toISOString()}` : templates.version;
+    const templateVersion = time === undefined ? templates.version : `${templates.version} ${time}`;
     const inputs = { baseName: base.name, userData: this.#userData, diskSizeGiB, templateVersion };
     return goldenName({ ...inputs, bootProfile: prebuild.bootProfile });
   }

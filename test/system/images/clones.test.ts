@@ -84,7 +84,13 @@ async function makeGolden(directory: string): Promise<GoldenImage> {
   await truncate(base.diskPath, 1024 * MIB);
   return publishGolden(directory, "g", async (temporary) => {
     await createWorkDisk(temporary, base, 2);
-    await completeGolden(temporary, { diskDirectory: directory, name: "g", base, report: REPORT });
+    await completeGolden(temporary, {
+      diskDirectory: directory,
+      name: "g",
+      inputs: "g",
+      base,
+      report: REPORT,
+    });
   });
 }
 
