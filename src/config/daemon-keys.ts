@@ -3,7 +3,7 @@ import { z } from "zod";
 import { key } from "./key.ts";
 import { DEFAULT_SOCKET } from "./paths.ts";
 import type { DaemonConfig } from "./types.ts";
-import { absolutePath, unixGroup } from "./values.ts";
+import { absolutePath, duration, unixGroup } from "./values.ts";
 
 export const daemonTable = z.strictObject({
   socket: key(absolutePath.prefault(DEFAULT_SOCKET), {
@@ -43,6 +43,11 @@ export const daemonTable = z.strictObject({
     unit: "VMs",
     example: 8,
   }),
+  images_gc_interval: key(duration(0, 365 * 86_400).prefault("1h"), {
+    kind: "duration",
+    meaning: "How often golden and base images that nobody uses are removed. `0` leaves that to `fleetingd gc`.",
+    example: "24h",
+  }),
 });
 
 /** What `[daemon]` means. */
@@ -55,6 +60,7 @@ export function toDaemonConfig(table: z.output<typeof daemonTable>): DaemonConfi
     logFormat: table.log_format,
     maxConcurrentCreates: table.max_concurrent_creates,
     maxConcurrentDeletes: table.max_concurrent_deletes,
+    imagesGcIntervalMs: table.images_gc_interval,
   });
 }
 

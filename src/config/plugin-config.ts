@@ -138,9 +138,9 @@ function contradictions(given: Input, said: PoolConfig, named: PoolConfig, poolN
 /** A pool's value as a person would write it. */
 function showValue(pool: PoolConfig, key: PoolKey): string {
   if (key === "vm_subnet") return describeValue(pool.subnet.cidr);
-  if (key === "boot_timeout") return describeValue(formatDuration(pool.bootTimeoutMs));
-  if (key === "prebuild_timeout") return describeValue(formatDuration(pool.prebuildTimeoutMs));
-  const value = pool[POOL_FIELDS[key]];
+  const field = POOL_FIELDS[key];
+  const value = pool[field];
+  if (typeof value === "number" && field.endsWith("Ms")) return describeValue(formatDuration(value));
   if (!Array.isArray(value)) return describeValue(value);
   const shown = JSON.stringify(value);
   return shown.length > MAX_SHOWN_LIST ? `${shown.slice(0, MAX_SHOWN_LIST)}…` : shown;

@@ -95,6 +95,13 @@ const image = {
     meaning: "How long making the golden image may take; after that it counts as failed.",
     example: "1h",
   }),
+  prebuild_interval: key(duration(0, 365 * DAY_SECONDS).prefault("24h"), {
+    kind: "duration",
+    meaning:
+      "How old the golden image gets before a new one is made in the background, with a newer base image and newer " +
+      "packages where there are any. Idle VMs are then replaced one by one. `0` is never.",
+    example: "168h",
+  }),
 };
 
 const network = {
@@ -158,6 +165,7 @@ export const POOL_FIELDS = {
   prebuild_packages: "prebuildPackages",
   prebuild_package_upgrade: "prebuildPackageUpgrade",
   prebuild_timeout: "prebuildTimeoutMs",
+  prebuild_interval: "prebuildIntervalMs",
   egress_interface: "egressInterface",
   vm_subnet: "subnet",
   dns_servers: "dnsServers",

@@ -22,6 +22,8 @@ export interface DaemonConfig {
   /** How many instances are made at a time, over all pools; `auto`: as many as the host has CPUs. */
   readonly maxConcurrentCreates: number | "auto";
   readonly maxConcurrentDeletes: number;
+  /** How often images that nobody uses are removed; 0: never by itself. */
+  readonly imagesGcIntervalMs: number;
 }
 
 export interface PoolConfig {
@@ -33,6 +35,8 @@ export interface PoolConfig {
   readonly maxInstances: number;
   readonly bootTimeoutMs: number;
   readonly prebuildTimeoutMs: number;
+  /** How old the golden image gets before a new one is made; 0: for ever. */
+  readonly prebuildIntervalMs: number;
   readonly bootProfile: "fast" | "compatible";
   /** IPv4 addresses; none: the host's own resolvers. */
   readonly dnsServers: readonly string[];

@@ -68,7 +68,7 @@ export async function startTestDaemon(options: TestDaemonOptions): Promise<TestD
   const socket = join(directory, "daemon.sock");
   const configPath = join(directory, "config.toml");
   await mkdir(IMAGES, { recursive: true });
-  const daemonTable = `[daemon]\nsocket = ${JSON.stringify(socket)}\nstate_directory = ${JSON.stringify(directory)}\nlog_level = "debug"\n`;
+  const daemonTable = `[daemon]\nsocket = ${JSON.stringify(socket)}\nstate_directory = ${JSON.stringify(directory)}\nlog_level = "debug"\nimages_gc_interval = "0s"\n`;
   await writeFile(configPath, `${daemonTable}[images.default]\ntype = "debian-packages"\n${options.pools}`, {
     mode: 0o600,
   });

@@ -35,6 +35,7 @@ describe("defaults", () => {
         logFormat: "auto",
         maxConcurrentCreates: "auto",
         maxConcurrentDeletes: 4,
+        imagesGcIntervalMs: 3_600_000,
       },
     );
     assert.deepEqual(Object.keys(config.pools), []);
@@ -50,6 +51,7 @@ describe("defaults", () => {
         maxInstances: 63,
         bootTimeoutMs: 300_000,
         prebuildTimeoutMs: 1_800_000,
+        prebuildIntervalMs: 86_400_000,
         bootProfile: "fast",
         dnsServers: [],
         egressInterface: "auto",
