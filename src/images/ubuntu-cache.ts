@@ -11,7 +11,7 @@ import { listDirectory, readTextIfExists, removeTree, writeFileAtomic } from "..
 import type { Logger } from "../log.ts";
 import { readBaseImage } from "./base-store.ts";
 import type { BaseImage } from "./image.ts";
-import { removeBuildTree, UNFINISHED } from "./publish.ts";
+import { removeBuildTree, UNFINISHED, unpublishDirectory } from "./publish.ts";
 
 export interface CacheKey {
   diskDirectory: string;
@@ -92,7 +92,7 @@ export async function removeSuperseded(diskDirectory: string): Promise<void> {
     wanted.add(pointer.name);
   }
   for (const name of names) {
-    if (name.startsWith(IMAGE_PREFIX) && !wanted.has(name)) await removeBuildTree(join(base, name));
+    if (name.startsWith(IMAGE_PREFIX) && !wanted.has(name)) await unpublishDirectory(join(base, name));
   }
 }
 
@@ -123,6 +123,11 @@ async function ageMs(path: string): Promise<number> {
     if (systemErrorCode(error) === "ENOENT") return 0;
     throw error;
   }
+}
+
+/** The name of the image that a pointer's text names, or undefined if it cannot be read. */
+export function pointedImage(text: string): string | undefined {
+  return parsePointer(text)?.name;
 }
 
 function parsePointer(text: string): z.infer<typeof Pointer> | undefined {
