@@ -42,6 +42,11 @@ export class Groups {
     });
   }
 
+  /** Whether a plugin holds it at the moment. */
+  isAttached(name: string): boolean {
+    return this.#attached.has(name);
+  }
+
   #isFree(previous: string | undefined, base: string): previous is string {
     if (previous === undefined || this.#attached.has(previous)) return false;
     return previous === base || previous.startsWith(`${base}#`);

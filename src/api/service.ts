@@ -30,6 +30,8 @@ export interface DaemonFacade {
     request: { pool: string; force: boolean; signal: AbortSignal },
     onProgress: (progress: { pool: string; message: string; goldenImage?: string }) => void,
   ): Promise<void>;
+  /** Holds all pools and resolves when no instance is left, or gives them free again. */
+  drain(request: { held: boolean; signal: AbortSignal }, onProgress: (left: number) => void): Promise<void>;
 }
 
 const WIRE_STATES: Readonly<Record<InstanceView["state"], WireState>> = {
@@ -80,18 +82,29 @@ export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger
       return {};
     }),
     status: unary(async () => ({ json: JSON.stringify(daemon.status()) })),
+    drain: streaming(async (call: ServerWritableStream<{ undo: boolean }, { left: number }>) => {
+      await daemon.drain({ held: !call.request.undo, signal: cancellation(call) }, (left) =>
+        call.write({ left }),
+      );
+      call.end();
+    }),
     prebuild: streaming(
       async (call: ServerWritableStream<{ pool: string; force: boolean }, PrebuildProgress>) => {
-        const controller = new AbortController();
-        call.once("cancelled", () => controller.abort());
         const { pool, force } = call.request;
-        await daemon.prebuild({ pool, force, signal: controller.signal }, (progress) =>
+        await daemon.prebuild({ pool, force, signal: cancellation(call) }, (progress) =>
           call.write({ goldenImage: "", ...progress }),
         );
         call.end();
       },
     ),
   };
+}
+
+/** Aborted when the caller has gone. */
+function cancellation(call: { once(event: "cancelled", listener: () => void): unknown }): AbortSignal {
+  const controller = new AbortController();
+  call.once("cancelled", () => controller.abort());
+  return controller.signal;
 }
 
 async function attach(
@@ -108,7 +121,12 @@ async function attach(
     groups.detach(group);
     logger.info("a plugin detached", { group: group.name });
   });
-  call.write({ group: group.name, pool: pool.name, maxSize: pool.maxInstances, version: daemon.version });
+  call.write({
+    group: group.name,
+    pool: pool.name,
+    maxSize: pool.settings.maxInstances,
+    version: daemon.version,
+  });
 }
 
 function unary<Request, Reply>(work: (request: Request) => Promise<Reply>): handleUnaryCall<Request, Reply> {

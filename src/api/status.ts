@@ -26,7 +26,7 @@ export interface PoolStatus {
   /** All its instances by state. */
   counts: Readonly<Record<InstanceState, number>>;
   maxInstances: number;
-  /** Why creation is held back; null if it is not. */
+  /** Why creation is held back, or why there may be fewer instances than configured; null if neither is so. */
   lastError: string | null;
 }
 
@@ -50,6 +50,10 @@ export interface InstanceStatus {
   address: string | null;
   ageSeconds: number;
   lastError: string | null;
+  /** How often the step that it waits for has failed. */
+  failures: number;
+  /** How long until that step is tried again; 0 if nothing is waited for. */
+  retryInSeconds: number;
   goldenImage: string | null;
   /** How long each phase of its creation took; the last one may still be going on. */
   phases: readonly { name: string; seconds: number }[];

@@ -15,6 +15,8 @@ import {
   type ReadOptions,
   type ServeOptions,
 } from "./context.ts";
+import type { DrainOptions } from "./drain.ts";
+import type { PurgeOptions } from "./purge.ts";
 
 /** Loads a command's file and gives its function. */
 export type CommandLoader<Options> = () => Promise<CliCommand<Options>>;
@@ -70,6 +72,7 @@ function buildProgram(setup: CliSetup, run: Runner): Command {
       .action((_, command: Command) => run(serve, command.optsWithGlobals<ServeOptions>()));
   }
   addDaemonCommands(program, run);
+  addDrain(program, run);
   addLocalCommands(program, run);
   if (demo !== undefined) {
     program
@@ -102,7 +105,25 @@ function addDaemonCommands(program: Command, run: Runner): void {
     );
 }
 
+function addDrain(program: Command, run: Runner): void {
+  program
+    .command("drain")
+    .description("make no more VMs, and wait until the last job has ended")
+    .option("--undo", "make VMs again", false)
+    .action((_, command: Command) =>
+      run(async () => (await import("./drain.ts")).drain, command.optsWithGlobals<DrainOptions>()),
+    );
+}
+
 function addLocalCommands(program: Command, run: Runner): void {
+  program
+    .command("purge")
+    .description("remove every VM and all that belongs to them, while no daemon runs")
+    .option("--images", "the base and golden images, too", false)
+    .option("--yes", "yes, delete them", false)
+    .action((_, command: Command) =>
+      run(async () => (await import("./purge.ts")).purge, command.optsWithGlobals<PurgeOptions>()),
+    );
   program
     .command("fetch")
     .description("download or build the base images now; needs no daemon")

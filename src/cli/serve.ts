@@ -1,14 +1,18 @@
 /** `fleetingd serve`: the daemon in the foreground, until a signal ends it. */
 import { loadConfig } from "../config/load.ts";
 import type { DaemonConfig } from "../config/types.ts";
-import { startDaemon } from "../daemon/daemon.ts";
-import { FleetingdError } from "../errors.ts";
+import { type Daemon, startDaemon } from "../daemon/daemon.ts";
+import { describeError } from "../errors.ts";
 import { notifySystemd, startWatchdog } from "../host/notify.ts";
 import { createLogger, type Logger } from "../log.ts";
 import { type CliCommand, EXIT, type ServeOptions } from "./context.ts";
+import { requireRoot } from "./root.ts";
 
 export const serve: CliCommand<ServeOptions> = async (options, { version }) => {
-  requireRoot();
+  requireRoot(
+    "the daemon makes network devices and starts VMs",
+    "Start it by systemd (`systemctl start fleetingd`), or with sudo.",
+  );
   const { config: file, notes } = await loadConfig(options.config);
   const socketPath = options.socket ?? file.daemon.socketPath;
   const config = { ...file, daemon: { ...file.daemon, socketPath } };
@@ -17,23 +21,30 @@ export const serve: CliCommand<ServeOptions> = async (options, { version }) => {
   const stopped = stopSignal(logger);
   const daemon = await startDaemon(config, version, logger);
   await notifySystemd("READY=1");
-  const stopWatchdog = startWatchdog(logger);
+  const stopWatchdog = startWatchdog(logger, () => daemon.hang);
+  const reload = (): void => void reloadConfig(daemon, options, logger);
+  process.on("SIGHUP", reload);
   await stopped;
+  process.removeListener("SIGHUP", reload);
   stopWatchdog();
   await notifySystemd("STOPPING=1");
   await daemon.stop({ removeVms: options.ephemeral });
   return EXIT.ok;
 };
 
-function requireRoot(): void {
-  if (process.getuid?.() === 0) return;
-  throw new FleetingdError(
-    "PERMISSION",
-    "the daemon makes network devices and starts VMs, which needs root",
-    {
-      hint: "Start it by systemd (`systemctl start fleetingd`), or with sudo.",
-    },
-  );
+/** What `systemctl reload` asks for; a configuration with an error changes nothing. */
+async function reloadConfig(daemon: Daemon, options: ServeOptions, logger: Logger): Promise<void> {
+  try {
+    const { config } = await loadConfig(options.config);
+    const socketPath = options.socket ?? config.daemon.socketPath;
+    const notes = await daemon.reload({ ...config, daemon: { ...config.daemon, socketPath } });
+    for (const note of notes) logger.warn(note);
+    logger.info("the configuration was read again");
+  } catch (error) {
+    logger.error("the configuration was not taken over, so the earlier one holds", {
+      error: describeError(error),
+    });
+  }
 }
 
 function logFormat(config: DaemonConfig): "text" | "json" | "journald" {

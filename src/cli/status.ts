@@ -107,6 +107,10 @@ function troubles({ name, prebuild, lastError }: PoolStatus): string[] {
   ];
 }
 
+function retry({ failures, retryInSeconds }: InstanceStatus): string {
+  return failures === 0 ? "" : ` (${failures} failed, next try in ${retryInSeconds} s)`;
+}
+
 function renderInstances(instances: readonly InstanceStatus[]): string[] {
   const headings = ["INSTANCE", "POOL", "STATE", "AGE", "ADDRESS", "GROUP", "ERROR"];
   const rows = instances.map((instance) => [
@@ -116,7 +120,7 @@ function renderInstances(instances: readonly InstanceStatus[]): string[] {
     formatAge(instance.ageSeconds),
     instance.address ?? "-",
     instance.group ?? "-",
-    printable(instance.lastError ?? ""),
+    printable(instance.lastError ?? "") + retry(instance),
   ]);
   return formatTable(headings, rows);
 }

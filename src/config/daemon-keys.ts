@@ -45,8 +45,52 @@ export const daemonTable = z.strictObject({
   }),
   images_gc_interval: key(duration(0, 365 * 86_400).prefault("1h"), {
     kind: "duration",
-    meaning: "How often golden and base images that nobody uses are removed. `0` leaves that to `fleetingd gc`.",
+    meaning:
+      "How often golden and base images that nobody uses are removed. `0` leaves that to `fleetingd gc`.",
     example: "24h",
+  }),
+  memory_overcommit_percent: key(z.int().min(10).max(1000).default(100), {
+    meaning:
+      "How much memory all VMs together may have, as a share of the host's: no VM is started beyond it. " +
+      "More than 100 counts on VMs that don't use all of theirs.",
+    unit: "%",
+    example: 150,
+  }),
+  memory_reserve_mb: key(
+    z
+      .int()
+      .min(0)
+      .max(1024 * 1024)
+      .default(512),
+    {
+      meaning: "Memory that stays for the host: no VM is started where less than this would be available.",
+      unit: "MiB",
+      example: 4096,
+    },
+  ),
+  max_vcpus_per_core: key(z.int().min(1).max(256).default(16), {
+    meaning: "How many virtual CPU cores all VMs together may have for each CPU of the host.",
+    unit: "cores",
+    example: 4,
+  }),
+  disk_reserve_gb: key(
+    z
+      .int()
+      .min(0)
+      .max(64 * 1024)
+      .default(1),
+    {
+      meaning: "Space that stays free where VMs have their disks: no VM is started where there is less.",
+      unit: "GiB",
+      example: 50,
+    },
+  ),
+  memory_pressure_limit_percent: key(z.int().min(0).max(100).default(40), {
+    meaning:
+      "No VM is started while programs of the host wait for memory for a larger share of the time than this " +
+      "(pressure stall information, over ten seconds). 0 does not look at it.",
+    unit: "%",
+    example: 20,
   }),
 });
 
@@ -61,6 +105,13 @@ export function toDaemonConfig(table: z.output<typeof daemonTable>): DaemonConfi
     maxConcurrentCreates: table.max_concurrent_creates,
     maxConcurrentDeletes: table.max_concurrent_deletes,
     imagesGcIntervalMs: table.images_gc_interval,
+    admission: Object.freeze({
+      memoryOvercommitPercent: table.memory_overcommit_percent,
+      memoryReserveMiB: table.memory_reserve_mb,
+      vcpusPerCore: table.max_vcpus_per_core,
+      diskReserveGiB: table.disk_reserve_gb,
+      memoryPressureLimitPercent: table.memory_pressure_limit_percent,
+    }),
   });
 }
 

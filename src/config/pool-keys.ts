@@ -149,7 +149,27 @@ const machine = {
   }),
 };
 
-export const poolTable = z.strictObject({ ...sizes, ...image, ...network, ...machine });
+const life = {
+  heartbeat_timeout: key(duration(0, DAY_SECONDS).prefault("5m"), {
+    kind: "duration",
+    meaning:
+      "How long a VM may not answer on its SSH port; after that it counts as dead and is replaced. `0` asks nothing.",
+    example: "2m",
+  }),
+  max_idle_age: key(duration(0, 30 * DAY_SECONDS).prefault("24h"), {
+    kind: "duration",
+    meaning: "How long a VM may wait for a job; after that a new one takes its place. `0` is for ever.",
+    example: "6h",
+  }),
+  orphan_timeout: key(duration(0, 30 * DAY_SECONDS).prefault("1h"), {
+    kind: "duration",
+    meaning:
+      "How long VMs are kept for a plugin that is away; after that they are deleted, whatever runs in them. `0` is for ever.",
+    example: "15m",
+  }),
+};
+
+export const poolTable = z.strictObject({ ...sizes, ...image, ...network, ...machine, ...life });
 export type PoolTable = z.output<typeof poolTable>;
 export type PoolKey = keyof PoolTable;
 
@@ -173,6 +193,9 @@ export const POOL_FIELDS = {
   vm_enable_virtio_console: "enableVirtioConsole",
   boot_profile: "bootProfile",
   boot_timeout: "bootTimeoutMs",
+  heartbeat_timeout: "heartbeatTimeoutMs",
+  max_idle_age: "maxIdleAgeMs",
+  orphan_timeout: "orphanTimeoutMs",
 } as const satisfies Record<PoolKey, keyof PoolConfig>;
 
 /** The pool that a table means; one slot of the subnet is kept for the VM that makes the golden image. */

@@ -24,6 +24,18 @@ export interface DaemonConfig {
   readonly maxConcurrentDeletes: number;
   /** How often images that nobody uses are removed; 0: never by itself. */
   readonly imagesGcIntervalMs: number;
+  readonly admission: AdmissionConfig;
+}
+
+/** What of the host VMs may not use. */
+export interface AdmissionConfig {
+  /** The memory of all VMs may add up to this share of the host's. */
+  readonly memoryOvercommitPercent: number;
+  readonly memoryReserveMiB: number;
+  readonly vcpusPerCore: number;
+  readonly diskReserveGiB: number;
+  /** Share of time that something waits for memory; 0: not looked at. */
+  readonly memoryPressureLimitPercent: number;
 }
 
 export interface PoolConfig {
@@ -37,6 +49,12 @@ export interface PoolConfig {
   readonly prebuildTimeoutMs: number;
   /** How old the golden image gets before a new one is made; 0: for ever. */
   readonly prebuildIntervalMs: number;
+  /** 0: its VMs are not asked. */
+  readonly heartbeatTimeoutMs: number;
+  /** 0: for ever. */
+  readonly maxIdleAgeMs: number;
+  /** 0: for ever. */
+  readonly orphanTimeoutMs: number;
   readonly bootProfile: "fast" | "compatible";
   /** IPv4 addresses; none: the host's own resolvers. */
   readonly dnsServers: readonly string[];

@@ -14,64 +14,79 @@ import { checkHost, checkPools } from "./host-checks.ts";
 import { loadInlinePools } from "./inline-pools.ts";
 import { openLocalHost } from "./local-host.ts";
 import type { LocalPoolContext } from "./local-pool.ts";
+import { startOrphanWatch } from "./orphans.ts";
 import { PoolRegistry } from "./pool-registry.ts";
+import { lockState } from "./state-lock.ts";
 import { daemonStatus } from "./status.ts";
 
 export interface Daemon {
+  /** Takes over what may change while it works. @returns a sentence for each thing that may not */
+  reload(config: Config): Promise<string[]>;
+  /** Why it seems to hang, or undefined. */
+  readonly hang: string | undefined;
   /** Ends the interface and the pools' drivers; VMs live on, unless `removeVms`. */
   stop(options: { removeVms: boolean }): Promise<void>;
 }
 
-const DRAIN_TIMEOUT_MS = 120_000;
+const REMOVE_TIMEOUT_MS = 120_000;
 
+/** @throws FleetingdError: what the host or another daemon has against it; nothing is left then */
 export async function startDaemon(config: Config, version: string, logger: Logger): Promise<Daemon> {
-  const startedAt = Date.now();
   await isLeftOver(config.daemon.socketPath);
-  const configured = Object.entries(config.pools);
   await checkHost();
-  await checkPools(configured, []);
-  const inline = await loadInlinePools(config, logger);
-  const all = [...configured, ...inline].map(([, pool]) => pool);
-  const { host, facts } = await openLocalHost(config.daemon, all, logger);
-  const { maxConcurrentCreates, maxConcurrentDeletes } = config.daemon;
-  const context: LocalPoolContext = {
-    config,
-    host,
-    facts,
-    journal: createJournal(config.daemon.stateDirectory),
-    limits: {
-      creates: createLimiter(maxConcurrentCreates === "auto" ? availableParallelism() : maxConcurrentCreates),
-      deletes: createLimiter(maxConcurrentDeletes),
-    },
-    logger,
-  };
+  await checkPools(Object.entries(config.pools), []);
+  const unlockState = await lockState(config.daemon.stateDirectory);
+  try {
+    return await start(config, version, logger, unlockState);
+  } catch (error) {
+    await unlockState();
+    throw error;
+  }
+}
+
+async function start(
+  config: Config,
+  version: string,
+  logger: Logger,
+  unlockState: () => Promise<void>,
+): Promise<Daemon> {
+  const startedAt = performance.now();
+  const context = await openContext(config, logger);
+  const { host, facts } = context;
   const pools = new PoolRegistry(context);
   try {
-    for (const [name, pool] of configured) await pools.add(name, pool);
-    for (const [name, pool] of inline) await pools.tryAdd(name, pool);
-    await pools.adopt();
+    await pools.open();
     const facade: DaemonFacade = {
       version,
       poolFor: (json) => pools.forPlugin(json),
       status: () =>
         daemonStatus({
           version,
-          startedAt,
+          uptimeMs: performance.now() - startedAt,
           accelerator: facts.accelerator,
           hypervisor: host.hypervisor.description,
           pools: pools.all(),
         }),
       prebuild: (request, onProgress) => pools.prebuild(request, onProgress),
+      drain: (request, onProgress) => pools.drain(request, onProgress),
     };
-    const service = createDaemonService(facade, new Groups(), logger);
+    const groups = new Groups();
+    const service = createDaemonService(facade, groups, logger);
     const api = await startApiServer({ ...config.daemon, logger, service });
+    const stopOrphanWatch = startOrphanWatch(groups, () => pools.all(), logger);
     logger.info("the daemon is ready", { socket: config.daemon.socketPath, pools: pools.names() });
     return {
+      reload: (next) => pools.reload(next),
+      get hang() {
+        return pools.hang;
+      },
       async stop({ removeVms }) {
-        if (removeVms) await Promise.all(pools.all().map(({ pool }) => pool.drain(DRAIN_TIMEOUT_MS)));
+        stopOrphanWatch();
+        if (removeVms) await Promise.all(pools.all().map(({ pool }) => pool.clear(REMOVE_TIMEOUT_MS)));
         await api.close();
         await pools.stop();
         if (removeVms) await host.fabric.close();
+        await unlockState();
       },
     };
   } catch (error) {
@@ -80,4 +95,21 @@ export async function startDaemon(config: Config, version: string, logger: Logge
     if ((await host.fabric.listTaps()).length === 0) await host.fabric.close();
     throw error;
   }
+}
+
+async function openContext(config: Config, logger: Logger): Promise<LocalPoolContext> {
+  const inline = await loadInlinePools(config, logger);
+  const all = [...Object.values(config.pools), ...inline.map(([, pool]) => pool)];
+  const { maxConcurrentCreates, maxConcurrentDeletes } = config.daemon;
+  return {
+    config,
+    inline,
+    ...(await openLocalHost(config.daemon, all, logger)),
+    journal: createJournal(config.daemon.stateDirectory),
+    limits: {
+      creates: createLimiter(maxConcurrentCreates === "auto" ? availableParallelism() : maxConcurrentCreates),
+      deletes: createLimiter(maxConcurrentDeletes),
+    },
+    logger,
+  };
 }

@@ -8,6 +8,7 @@ import { createFabric } from "../network/fabric.ts";
 import { createLeases, type Leases } from "../network/leases.ts";
 import { hostResolvers } from "../network/resolvers.ts";
 import type { VmSubnet } from "../network/slots.ts";
+import { Admission } from "../sources/local/admission.ts";
 import type { LocalHost } from "../sources/local/host.ts";
 
 export interface HostFacts {
@@ -45,6 +46,7 @@ export async function openLocalHost(
       emulated: accelerator.kind === "tcg",
       fabric,
       leasesOf,
+      admission: new Admission(config.admission),
     },
     facts: { accelerator: accelerator.kind, dnsServers: resolvers.servers },
   };

@@ -12,6 +12,7 @@ import { GoldenImages } from "../sources/local/golden-images.ts";
 import type { LocalHost } from "../sources/local/host.ts";
 import { LocalSource } from "../sources/local/local.ts";
 import { imageOf } from "./base-images.ts";
+import type { NamedPool } from "./host-checks.ts";
 import type { HostFacts } from "./local-host.ts";
 
 export interface LocalPool {
@@ -22,6 +23,8 @@ export interface LocalPool {
 
 export interface LocalPoolContext {
   config: Config;
+  /** What plugins of an earlier daemon described. */
+  inline: readonly NamedPool[];
   host: LocalHost;
   facts: HostFacts;
   journal: Journal;
@@ -81,8 +84,7 @@ export async function createLocalPool(
     pool: new Pool({
       ...context,
       name,
-      warmInstances: pool.warmInstances,
-      maxInstances: pool.maxInstances,
+      settings: pool,
       source,
     }),
   };

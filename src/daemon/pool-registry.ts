@@ -1,12 +1,20 @@
 /** The daemon's pools by name: those of its configuration, and those that plugins describe. */
+import { dirname } from "node:path";
 import { type PluginPool, parsePluginConfig } from "../config/plugin-config.ts";
-import type { PoolConfig } from "../config/types.ts";
+import { poolTable, toPoolConfig } from "../config/pool-keys.ts";
+import type { Config, PoolConfig } from "../config/types.ts";
 import { describeError, FleetingdError } from "../errors.ts";
+import { sleep } from "../host/wait.ts";
+import { addressOfTap, parseVmSubnet, slotOfAddress } from "../network/slots.ts";
 import type { InstanceRecord } from "../pool/instance.ts";
 import { sweepLocalHost } from "../sources/local/sweep.ts";
+import { type LocalData, networkOf, parseLocalData } from "../sources/local/vm.ts";
 import { checkPools, type NamedPool } from "./host-checks.ts";
 import { saveInlinePool } from "./inline-pools.ts";
 import { createLocalPool, type LocalPool, type LocalPoolContext } from "./local-pool.ts";
+import { compareConfigs } from "./reload.ts";
+
+const DRAIN_POLL_MS = 200;
 
 export class PoolRegistry {
   readonly #context: LocalPoolContext;
@@ -46,22 +54,55 @@ export class PoolRegistry {
     }
   }
 
-  /** Hands every record to its pool and starts the pools. */
-  async adopt(): Promise<void> {
-    const { journal, logger } = this.#context;
+  /** Makes the pools and hands every record to its own. */
+  async open(): Promise<void> {
+    const { config, inline, journal, logger } = this.#context;
+    for (const [name, pool] of Object.entries(config.pools)) await this.add(name, pool);
+    for (const [name, pool] of inline) await this.tryAdd(name, pool);
     const { records, unreadable } = await journal.load();
     for (const { path, reason } of unreadable)
       logger.error("a record could not be read and is left alone", { path, reason });
+    await this.#addForgotten(records);
+    await this.#reserve(records);
     await this.#sweep(records, unreadable.length);
-    const strangers = records.filter((record) => !this.#pools.has(record.pool));
-    for (const { id, pool } of strangers) {
-      logger.error("an instance belongs to a pool that is not configured any more and is left alone", {
-        instance: id,
-        pool,
-      });
-    }
     const of = (name: string): InstanceRecord[] => records.filter((record) => record.pool === name);
     await Promise.all(this.all().map(({ pool }) => pool.start(of(pool.name))));
+  }
+
+  /** Pools that are configured no more but have VMs: they make no new ones, and end with their last job. */
+  async #addForgotten(records: readonly InstanceRecord[]): Promise<void> {
+    for (const { id, pool: name, data } of records) {
+      if (this.#pools.has(name)) continue;
+      const config = forgottenPool(parseLocalData(id, data));
+      this.#context.logger.warn("a pool is not configured any more, so its VMs are the last ones", {
+        pool: name,
+      });
+      await this.add(name, config);
+      this.#pools.get(name)?.pool.hold(true);
+    }
+  }
+
+  /** No new VM gets a network that an unknown one may have: of a record that could not be read only the TAP is known. */
+  async #reserve(records: readonly InstanceRecord[]): Promise<void> {
+    const { host } = this.#context;
+    const subnets = new Map(this.all().map(({ config }) => [config.subnet.cidr, config.subnet]));
+    const known = new Set<string>();
+    for (const { id, data } of records) {
+      const local = parseLocalData(id, data);
+      if (local === undefined) continue;
+      const subnet = parseVmSubnet(local.subnet);
+      subnets.set(subnet.cidr, subnet);
+      known.add(networkOf(local).tapName);
+    }
+    await host.fabric.include({ subnets: [...subnets.values()], dnsServers: [] });
+    for (const tap of await host.fabric.listTaps()) {
+      const address = addressOfTap(tap);
+      if (known.has(tap) || address === undefined) continue;
+      for (const subnet of subnets.values()) {
+        const slot = slotOfAddress(subnet, address);
+        if (slot !== undefined) host.leasesOf(subnet).acquireSlot(slot);
+      }
+    }
   }
 
   async #sweep(records: readonly InstanceRecord[], unreadable: number): Promise<void> {
@@ -72,6 +113,57 @@ export class PoolRegistry {
     const stored = records.map(({ id, data }) => ({ id, data, directory: journal.directoryOf(id) }));
     const diskDirectories = Object.values(config.pools).map((pool) => pool.diskDirectory);
     await sweepLocalHost(host, stored, diskDirectories, logger);
+  }
+
+  /** Why a pool seems to hang, or undefined. */
+  get hang(): string | undefined {
+    for (const { pool } of this.all()) {
+      if (pool.hang !== undefined) return `pool ${pool.name}: ${pool.hang}`;
+    }
+    return undefined;
+  }
+
+  /**
+   * Takes over what may change while the daemon works.
+   * @returns a sentence for each thing that may not
+   * @throws FleetingdError: what the host has against the new pools; nothing was changed then
+   */
+  async reload(next: Config): Promise<string[]> {
+    const { added, kept, removed, notes } = compareConfigs(this.#context.config, next);
+    await checkPools(added, this.#named());
+    for (const [name, config] of kept) this.#configure(name, config);
+    for (const name of removed) this.#pools.get(name)?.pool.hold(true);
+    const pools = Object.fromEntries([...kept, ...added]);
+    this.#context.config = { ...this.#context.config, pools, images: next.images };
+    for (const [name, config] of added) {
+      await this.#context.host.fabric.include({ subnets: [config.subnet], dnsServers: config.dnsServers });
+      await this.add(name, config);
+      await this.#pools.get(name)?.pool.start([]);
+    }
+    return notes;
+  }
+
+  #configure(name: string, config: PoolConfig): void {
+    const known = this.#pools.get(name);
+    if (known === undefined) return;
+    this.#pools.set(name, { ...known, config });
+    known.pool.configure(config);
+    known.pool.hold(false);
+  }
+
+  /** Makes no more VMs and resolves when the last job has ended; undone by `held: false`. */
+  async drain(
+    { held, signal }: { held: boolean; signal: AbortSignal },
+    onProgress: (left: number) => void,
+  ): Promise<void> {
+    for (const { pool } of this.all()) pool.hold(held);
+    for (let told = -1; held; ) {
+      const left = this.all().reduce((sum, { pool }) => sum + pool.all().length, 0);
+      if (left !== told) onProgress(left);
+      if (left === 0) return;
+      told = left;
+      await sleep(DRAIN_POLL_MS, signal);
+    }
   }
 
   /** Ends the drivers; VMs live on. */
@@ -124,4 +216,14 @@ export class PoolRegistry {
       onProgress({ pool: pool.name, message: `the golden image is ${image.name}`, goldenImage: image.name });
     }
   }
+}
+
+/** A pool by what one of its VMs' records says of it; whatever is needed only to make VMs is the default. */
+function forgottenPool(data: LocalData | undefined): PoolConfig {
+  return toPoolConfig(
+    poolTable.parse({
+      warm_instances: 0,
+      ...(data && { vm_subnet: data.subnet, vm_disk_directory: dirname(dirname(data.cloneDirectory)) }),
+    }),
+  );
 }

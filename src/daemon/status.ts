@@ -6,7 +6,7 @@ import type { GoldenImages } from "../sources/local/golden-images.ts";
 
 export interface StatusInput {
   version: string;
-  startedAt: number;
+  uptimeMs: number;
   accelerator: string;
   hypervisor: string;
   pools: Iterable<{ pool: Pool; images: GoldenImages }>;
@@ -17,7 +17,7 @@ export function daemonStatus(input: StatusInput, now = Date.now()): DaemonStatus
   return {
     version: input.version,
     pid: process.pid,
-    uptimeSeconds: Math.round((now - input.startedAt) / 1000),
+    uptimeSeconds: Math.round(input.uptimeMs / 1000),
     accelerator: input.accelerator,
     hypervisor: input.hypervisor,
     pools: pools.map(({ pool, images }) => poolStatus(pool, images, now)),
@@ -49,12 +49,12 @@ function poolStatus(pool: Pool, images: GoldenImages, now: number): PoolStatus {
         : null,
     },
     warm: {
-      desired: pool.warmInstances,
+      desired: pool.settings.warmInstances,
       actual: instances.filter(({ state, group }) => state === "ready" && group === undefined).length,
     },
     counts,
-    maxInstances: pool.maxInstances,
-    lastError: pool.trouble?.lastError ?? null,
+    maxInstances: pool.settings.maxInstances,
+    lastError: pool.trouble ?? null,
   };
 }
 
@@ -68,6 +68,8 @@ function instanceStatus(pool: string, instance: InstanceView, now: number): Inst
     address: instance.address ?? null,
     ageSeconds: Math.round((now - instance.createdAt) / 1000),
     lastError: instance.lastError ?? null,
+    failures: instance.failures,
+    retryInSeconds: Math.ceil(instance.retryInMs / 1000),
     goldenImage: typeof instance.data["goldenImage"] === "string" ? instance.data["goldenImage"] : null,
     phases: instance.phases.map(({ name, at }, index) => ({
       name,

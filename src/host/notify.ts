@@ -18,13 +18,16 @@ export async function notifySystemd(...assignments: readonly string[]): Promise<
 }
 
 /**
- * Keeps telling systemd that the event loop turns, if the unit has `WatchdogSec=`.
+ * Keeps telling systemd that all is well, if the unit has `WatchdogSec=`; when nothing is told, systemd restarts us.
+ * @param hang why we seem to hang, or undefined
  * @returns a function that stops it
  */
-export function startWatchdog(logger: Logger): () => void {
+export function startWatchdog(logger: Logger, hang: () => string | undefined): () => void {
   const timeoutMs = watchdogTimeoutMs(process.env, process.pid);
   if (timeoutMs === undefined) return () => undefined;
   const timer = setInterval(() => {
+    const reason = hang();
+    if (reason !== undefined) return logger.error("systemd's watchdog is not answered", { reason });
     notifySystemd("WATCHDOG=1").catch((error: unknown) => {
       logger.warn("could not answer systemd's watchdog", { error: messageOf(error) });
     });

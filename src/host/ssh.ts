@@ -59,6 +59,27 @@ export async function waitForLogin(
   }
 }
 
+/**
+ * What the SSH server says first: a machine that hangs accepts connections in its kernel, but says nothing.
+ * @throws the system error, or FleetingdError if something else answers or the signal is aborted
+ */
+export async function readSshBanner(address: string, port: number, signal: AbortSignal): Promise<string> {
+  const socket = connect({ host: address, port });
+  const abort = (): void => void socket.destroy(new FleetingdError("TIMEOUT", "its SSH server says nothing"));
+  signal.addEventListener("abort", abort);
+  try {
+    for await (const chunk of socket) {
+      const banner = String(chunk).split("\r\n", 1)[0] ?? "";
+      if (banner.startsWith("SSH-")) return banner;
+      throw new FleetingdError("UNAVAILABLE", "what answers on its SSH port is no SSH server");
+    }
+    throw new FleetingdError("UNAVAILABLE", "its SSH server closed the connection");
+  } finally {
+    signal.removeEventListener("abort", abort);
+    socket.destroy();
+  }
+}
+
 function openSocket(target: LoginTarget): Promise<Socket | undefined> {
   return new Promise((resolve) => {
     const socket = connect({ host: target.address, port: target.port, noDelay: true });

@@ -8,19 +8,19 @@
 import { describeError } from "../errors.ts";
 import { waitFor } from "../host/wait.ts";
 import type { Logger } from "../log.ts";
-import type { Source } from "../sources/source.ts";
+import type { Room, Source } from "../sources/source.ts";
 import { createBackoff } from "./backoff.ts";
 import { type Entry, newEntry, observe } from "./entry.ts";
 import { newRecord } from "./instance.ts";
 import type { Journal } from "./journal.ts";
 import type { Limiter } from "./limiter.ts";
 import { plan, type Step } from "./planner.ts";
+import type { PoolSettings } from "./settings.ts";
 import { createInstance, deleteInstance } from "./steps.ts";
 
 export interface DriverOptions {
   name: string;
-  warmInstances: number;
-  maxInstances: number;
+  settings(): PoolSettings;
   entries: Map<string, Entry>;
   source: Source;
   journal: Journal;
@@ -29,18 +29,24 @@ export interface DriverOptions {
   logger: Logger;
 }
 
-/** Why creation is held back, and until when (milliseconds since 1970). */
+/** Why creation is held back, and until when in milliseconds of `performance.now()`. */
 export interface Trouble {
   lastError: string;
   retryAt: number;
 }
 
 const TICK_MS = 1_000;
+const LONGEST_PAUSE_MS = 30_000;
+/** The first creation of a pool includes its image's. */
+const LONGEST_CREATE_MS = 4 * 60 * 60_000;
+const LONGEST_STEP_MS = 10 * 60_000;
 // How long a failed instance is reported as timed out; the runner polls every 2 s while it waits for one.
 const EPITAPH_MS = 60_000;
 
 export class Driver {
   trouble: Trouble | undefined;
+  /** What the source can bear besides what it has; undefined: no bound. */
+  room: Room | undefined;
   readonly #options: DriverOptions;
   readonly #creation = createBackoff({ initialMs: 1_000, maxMs: 60_000 });
   readonly #steps = new Set<Promise<void>>();
@@ -48,6 +54,7 @@ export class Driver {
   #wakeQueued = false;
   #active = false;
   #held = false;
+  #drivenAt = performance.now();
 
   constructor(options: DriverOptions) {
     this.#options = options;
@@ -57,8 +64,22 @@ export class Driver {
 
   start(): void {
     this.#active = true;
-    this.#timer = setInterval(() => this.wake(), TICK_MS);
-    this.wake();
+    this.#timer = setInterval(() => void this.#tick(), TICK_MS);
+    void this.#tick();
+  }
+
+  /** Why this driver seems to hang, or undefined: what a watchdog must know. */
+  get hang(): string | undefined {
+    const now = performance.now();
+    const idleMs = now - this.#drivenAt;
+    if (this.#active && idleMs > LONGEST_PAUSE_MS)
+      return `nothing was planned for ${Math.round(idleMs / 1_000)} s`;
+    for (const { record, step, stepSince } of this.#options.entries.values()) {
+      const limitMs = record.state === "creating" ? LONGEST_CREATE_MS : LONGEST_STEP_MS;
+      if (step !== undefined && now - stepSince > limitMs)
+        return `the instance ${record.id} is ${record.state} for too long`;
+    }
+    return undefined;
   }
 
   /** Plans again soon; any number of calls make one plan. */
@@ -71,9 +92,13 @@ export class Driver {
     });
   }
 
-  /** Makes no instance any more, and keeps none warm. */
-  holdCreation(): void {
-    this.#held = true;
+  get isHeld(): boolean {
+    return this.#held;
+  }
+
+  /** While held it makes no instance, and keeps none warm. */
+  hold(held: boolean): void {
+    this.#held = held;
     this.wake();
   }
 
@@ -94,21 +119,49 @@ export class Driver {
     await Promise.all(this.#steps);
   }
 
+  async #tick(): Promise<void> {
+    try {
+      this.room = await this.#options.source.room?.();
+    } catch (error) {
+      this.room = { vms: 0, reason: `the host's load could not be read: ${describeError(error)}` };
+    }
+    this.wake();
+  }
+
+  /** Why there may be fewer instances than configured; undefined if that is not so. */
+  get shortage(): string | undefined {
+    return this.capacity < this.#options.settings().maxInstances && this.room?.vms === 0
+      ? this.room.reason
+      : undefined;
+  }
+
+  /** How many instances there may be at the moment. */
+  get capacity(): number {
+    const { settings, entries } = this.#options;
+    const { maxInstances } = settings();
+    if (this.room === undefined) return maxInstances;
+    return Math.min(maxInstances, [...entries.values()].filter(holdsResources).length + this.room.vms);
+  }
+
   #drive(now: number): void {
-    this.#buryTold(now);
+    this.#drivenAt = performance.now();
+    this.#buryTold();
     const desired = {
-      warm: this.#held ? 0 : this.#options.warmInstances,
-      max: this.#options.maxInstances,
-      mayCreate: !this.#held && (this.trouble === undefined || now >= this.trouble.retryAt),
+      warm: this.#held ? 0 : this.#options.settings().warmInstances,
+      max: this.capacity,
+      mayCreate: !this.#held && (this.trouble === undefined || performance.now() >= this.trouble.retryAt),
     };
     const observed = [...this.#options.entries.values()].map((entry) =>
-      observe(entry, this.#isOutdated(entry), now),
+      observe(entry, this.#isOutdated(entry)),
     );
     for (const step of plan(desired, observed)) this.#begin(step, now);
   }
 
-  #isOutdated({ record }: Entry): boolean {
-    return record.state === "ready" && this.#options.source.isOutdated?.(record.data) === true;
+  #isOutdated({ record, idleSince }: Entry): boolean {
+    if (record.state !== "ready") return false;
+    const { maxIdleAgeMs } = this.#options.settings();
+    if (maxIdleAgeMs > 0 && performance.now() - idleSince >= maxIdleAgeMs) return true;
+    return this.#options.source.isOutdated?.(record.data) === true;
   }
 
   #begin(step: Step, now: number): void {
@@ -127,7 +180,9 @@ export class Driver {
       return;
     }
     const limiter = step.kind === "create" ? limits.creates : limits.deletes;
+    if (step.kind === "create" && this.room !== undefined && this.room.vms < 1) return;
     if (!limiter.tryTake()) return;
+    if (step.kind === "create" && this.room !== undefined) this.room.vms -= 1;
     const work = step.kind === "create" ? this.#create : this.#delete;
     this.#follow(entry, limiter, (signal) => work(entry, signal));
   }
@@ -136,6 +191,7 @@ export class Driver {
   #follow(entry: Entry, limiter: Limiter | undefined, work: (signal: AbortSignal) => Promise<void>): void {
     const controller = new AbortController();
     entry.step = controller;
+    entry.stepSince = performance.now();
     const step = work(controller.signal)
       .then(
         () => entry.backoff.succeed(),
@@ -152,7 +208,7 @@ export class Driver {
 
   #stepFailed(entry: Entry, error: unknown): void {
     entry.record.lastError = describeError(error);
-    entry.notBefore = Date.now() + entry.backoff.fail();
+    entry.notBefore = performance.now() + entry.backoff.fail();
     this.#options.logger.error("a step failed and will be tried again", {
       instance: entry.record.id,
       state: entry.record.state,
@@ -173,21 +229,21 @@ export class Driver {
       this.#creation.succeed();
       this.trouble = undefined;
     } else if (this.#active && entry.record.state === "failed") {
-      this.trouble = { lastError: failure, retryAt: Date.now() + this.#creation.fail() };
+      this.trouble = { lastError: failure, retryAt: performance.now() + this.#creation.fail() };
     }
   };
 
   #delete = async (entry: Entry, signal: AbortSignal): Promise<void> => {
     await deleteInstance(entry, this.#options, signal);
     if (entry.record.state === "failed" && entry.record.group !== undefined && !entry.told)
-      entry.buried = true;
+      Object.assign(entry, { buried: true, buriedAt: performance.now() });
     else await this.#forget(entry);
   };
 
-  #buryTold(now: number): void {
+  #buryTold(): void {
     for (const entry of this.#options.entries.values()) {
       if (!entry.buried || entry.step !== undefined) continue;
-      if (entry.told || now - (entry.record.endedAt ?? 0) >= EPITAPH_MS) {
+      if (entry.told || performance.now() - entry.buriedAt >= EPITAPH_MS) {
         this.#follow(entry, undefined, () => this.#forget(entry));
       }
     }
@@ -197,4 +253,9 @@ export class Driver {
     await this.#options.journal.remove(entry.record.id);
     this.#options.entries.delete(entry.record.id);
   }
+}
+
+/** Whether an instance counts in what its source says of its room. */
+function holdsResources({ record, step, buried }: Entry): boolean {
+  return !buried && (record.state !== "creating" || step !== undefined);
 }

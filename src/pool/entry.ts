@@ -9,14 +9,22 @@ export interface Entry {
   journaled: boolean;
   /** Aborts the step that is under way. */
   step: AbortController | undefined;
+  /** When that step began, in milliseconds of `performance.now()`. */
+  stepSince: number;
   /** Pauses between attempts at a step that failed. */
   backoff: Backoff;
-  /** No step begins before this time, in milliseconds since 1970. */
+  /** No step begins before this time, in milliseconds of `performance.now()`: the host's clock may be set. */
   notBefore: number;
   /** Torn down; the record waits until its group has been told of the failure. */
   buried: boolean;
+  /** When it was torn down, in milliseconds of `performance.now()`. */
+  buriedAt: number;
   /** The group has seen that it failed. */
   told: boolean;
+  /** When it last showed that it lives, in milliseconds of `performance.now()`. */
+  seenAt: number;
+  /** When it became ready, or was taken over: likewise. */
+  idleSince: number;
 }
 
 export function newEntry(record: InstanceRecord, journaled: boolean): Entry {
@@ -24,21 +32,25 @@ export function newEntry(record: InstanceRecord, journaled: boolean): Entry {
     record,
     journaled,
     step: undefined,
+    stepSince: 0,
     backoff: createBackoff({ initialMs: 500, maxMs: 60_000 }),
     notBefore: 0,
     buried: false,
+    buriedAt: 0,
     told: false,
+    seenAt: performance.now(),
+    idleSince: performance.now(),
   };
 }
 
 /** The planner's view of an entry. */
-export function observe(entry: Entry, outdated: boolean, now: number): Observed {
+export function observe(entry: Entry, outdated: boolean): Observed {
   return {
     id: entry.record.id,
     state: entry.record.state,
     claimed: entry.record.group !== undefined,
     createdAt: entry.record.createdAt,
-    busy: entry.step !== undefined || now < entry.notBefore,
+    busy: entry.step !== undefined || performance.now() < entry.notBefore,
     outdated,
     buried: entry.buried,
   };

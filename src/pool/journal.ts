@@ -6,6 +6,7 @@
  */
 import { unlink } from "node:fs/promises";
 import { join } from "node:path";
+import { z } from "zod";
 import { messageOf, systemErrorCode } from "../errors.ts";
 import {
   ensureDirectory,
@@ -15,7 +16,7 @@ import {
   syncDirectory,
   writeFileAtomic,
 } from "../host/files.ts";
-import { type InstanceRecord, recordSchema } from "./instance.ts";
+import { type InstanceRecord, RECORD_VERSION, recordSchema } from "./instance.ts";
 
 export interface UnreadableRecord {
   path: string;
@@ -87,6 +88,10 @@ function parseRecord(text: string): InstanceRecord | string {
     json = JSON.parse(text);
   } catch (error) {
     return `it is not JSON (${messageOf(error)})`;
+  }
+  const { data: written } = z.object({ version: z.number() }).safeParse(json);
+  if (written !== undefined && written.version > RECORD_VERSION) {
+    return `a newer fleetingd wrote it (record version ${written.version}; this one knows versions up to ${RECORD_VERSION}): install that version again`;
   }
   const parsed = recordSchema.safeParse(json);
   if (parsed.success) return parsed.data;

@@ -9,16 +9,17 @@
 import { FleetingdError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { ConnectInfo, Source, SourceData } from "../sources/source.ts";
-import { Driver, type Trouble } from "./driver.ts";
+import { Driver } from "./driver.ts";
 import { type Entry, newEntry } from "./entry.ts";
 import { type InstanceRecord, type InstanceState, newRecord } from "./instance.ts";
 import type { Journal } from "./journal.ts";
 import type { Limiter } from "./limiter.ts";
+import { Monitor } from "./monitor.ts";
+import type { PoolSettings } from "./settings.ts";
 
 export interface PoolOptions {
   name: string;
-  warmInstances: number;
-  maxInstances: number;
+  settings: PoolSettings;
   source: Source;
   journal: Journal;
   /** Shared by all pools of the host. */
@@ -40,29 +41,37 @@ export interface InstanceView {
   createdAt: number;
   readyAt: number | undefined;
   lastError: string | undefined;
+  /** How often its step failed. */
+  failures: number;
+  /** How long until that is tried again, in milliseconds; 0 if nothing is waited for. */
+  retryInMs: number;
   phases: InstanceRecord["phases"];
   /** What its source keeps of it. */
   data: SourceData;
 }
 
+const MONITOR_MS = 1_000;
+
 export class Pool {
   readonly name: string;
-  readonly warmInstances: number;
-  readonly maxInstances: number;
   readonly #journal: Journal;
   readonly #log: Logger;
   readonly #source: Source;
   readonly #entries = new Map<string, Entry>();
   readonly #driver: Driver;
+  readonly #monitor: Monitor;
+  #settings: PoolSettings;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: PoolOptions) {
     this.name = options.name;
-    this.warmInstances = options.warmInstances;
-    this.maxInstances = options.maxInstances;
+    this.#settings = options.settings;
     this.#journal = options.journal;
     this.#source = options.source;
     this.#log = options.logger.child({ pool: options.name });
-    this.#driver = new Driver({ ...options, entries: this.#entries, logger: this.#log });
+    const shared = { ...options, entries: this.#entries, logger: this.#log, settings: () => this.#settings };
+    this.#driver = new Driver(shared);
+    this.#monitor = new Monitor({ ...shared, onSick: (id, reason) => void this.#lost(id, reason) });
     options.source.onLost((id, reason) => void this.#lost(id, reason));
   }
 
@@ -70,6 +79,17 @@ export class Pool {
   async start(records: readonly InstanceRecord[]): Promise<void> {
     await Promise.all(records.map((record) => this.#adopt(record)));
     this.#driver.start();
+    this.#timer = setInterval(() => this.#monitor.tick(), MONITOR_MS);
+  }
+
+  get settings(): PoolSettings {
+    return this.#settings;
+  }
+
+  /** Takes effect with the next plan. */
+  configure(settings: PoolSettings): void {
+    this.#settings = settings;
+    this.#driver.wake();
   }
 
   get sourceName(): string {
@@ -77,8 +97,18 @@ export class Pool {
   }
 
   /** Why creation is held back, if it is. */
-  get trouble(): Trouble | undefined {
-    return this.#driver.trouble;
+  get trouble(): string | undefined {
+    return this.#driver.trouble?.lastError ?? this.#driver.shortage;
+  }
+
+  /** Why the pool seems to hang, or undefined. */
+  get hang(): string | undefined {
+    return this.#driver.hang;
+  }
+
+  /** Who has claimed instances of it. */
+  groups(): string[] {
+    return [...new Set([...this.#entries.values()].flatMap(({ record }) => record.group ?? []))];
   }
 
   /** Gives `group` up to `n` instances: idle ones first, new ones for the rest. Answers at once. */
@@ -94,7 +124,7 @@ export class Pool {
       .sort((a, b) => a.record.createdAt - b.record.createdAt)
       .slice(0, n - idle.length);
     for (const { record } of underway) Object.assign(record, { group, claimedAt: now });
-    const room = Math.max(0, this.maxInstances - this.#living().length);
+    const room = this.#driver.isHeld ? 0 : Math.max(0, this.#driver.capacity - this.#living().length);
     const wanted = n - idle.length - underway.length;
     const fresh = Array.from({ length: Math.min(wanted, room) }, () =>
       newEntry(newRecord(this.name, group, now), false),
@@ -104,10 +134,15 @@ export class Pool {
     const written = await this.#writeClaims([...idle, ...underway], fresh);
     this.#driver.wake();
     if (written.accepted === n) return { accepted: n, reason: undefined };
-    const reason =
-      written.error ??
-      `the pool ${this.name} is at its maximum of ${this.maxInstances} instances (max_instances)`;
-    return { accepted: written.accepted, reason };
+    return { accepted: written.accepted, reason: written.error ?? this.#whyFull() };
+  }
+
+  #whyFull(): string {
+    if (this.#driver.isHeld) return `the pool ${this.name} makes no more instances: it is being drained`;
+    return (
+      this.#driver.shortage ??
+      `the pool ${this.name} is at its maximum of ${this.#settings.maxInstances} instances (max_instances)`
+    );
   }
 
   /** Starts the deletion of a group's instances; ids that are unknown or not the group's count as done. */
@@ -153,16 +188,22 @@ export class Pool {
     );
   }
 
+  /** Makes no instance any more and keeps none warm; what is claimed goes on. */
+  hold(held: boolean): void {
+    this.#driver.hold(held);
+  }
+
   /** Ends every instance and makes no new ones; resolves when all are gone. */
-  async drain(timeoutMs: number): Promise<void> {
-    this.#driver.holdCreation();
+  async clear(timeoutMs: number): Promise<void> {
+    this.#driver.hold(true);
     for (const entry of this.#living()) await this.#end(entry, undefined);
     await this.#driver.untilEmpty(timeoutMs);
   }
 
   /** Stops the driver; ready instances live on and are taken over by the next daemon. */
   async stop(): Promise<void> {
-    await this.#driver.stop();
+    clearInterval(this.#timer);
+    await Promise.all([this.#monitor.stop(), this.#driver.stop()]);
   }
 
   #living(): Entry[] {
@@ -269,6 +310,8 @@ function view(entry: Entry): InstanceView {
     createdAt: record.createdAt,
     readyAt: record.readyAt,
     lastError: record.lastError,
+    failures: entry.backoff.failures,
+    retryInMs: Math.max(0, entry.notBefore - performance.now()),
     phases: record.phases,
     data: record.data,
   };

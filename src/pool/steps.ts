@@ -40,6 +40,7 @@ export async function createInstance(
     });
     if (record.state !== "creating") return undefined;
     Object.assign(record, { state: "ready", readyAt: Date.now(), connectInfo });
+    Object.assign(entry, { seenAt: performance.now(), idleSince: performance.now() });
     await journal.write(record);
     log.info("an instance is ready", { ms: Date.now() - record.createdAt });
     return undefined;

@@ -140,6 +140,7 @@ function createService(world: World, groups: Set<string>): DaemonServer {
       return {};
     }),
     status: unary("status", () => ({ json: "{}" })),
+    drain: (call) => call.end(),
     prebuild: (call) => call.end(),
   };
 }

@@ -18,6 +18,7 @@ import { packageFile } from "../../host/package-root.ts";
 import { createLogger } from "../../log.ts";
 import { progressText } from "../../sources/local/golden-images.ts";
 import type { CliCommand, DemoOptions } from "../context.ts";
+import { requireRoot } from "../root.ts";
 import { createSteps } from "../steps.ts";
 import { runInside } from "./inside.ts";
 import { OUTSIDE_ROLE, serveOutside } from "./outside.ts";
@@ -93,15 +94,7 @@ async function fetchImage(diskDirectory: string, signal: AbortSignal): Promise<T
 }
 
 async function checkMachine(): Promise<void> {
-  if (process.getuid?.() !== 0) {
-    throw new FleetingdError(
-      "PERMISSION",
-      "the demo makes network devices and starts VMs, which needs root",
-      {
-        hint: "Run it with sudo.",
-      },
-    );
-  }
+  requireRoot("the demo makes network devices and starts VMs");
   await checkHost();
   for (const program of PROGRAMS) {
     if ((await findProgram(program)) !== undefined) continue;

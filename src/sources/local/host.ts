@@ -3,6 +3,7 @@ import type { HypervisorDriver } from "../../hypervisor/driver.ts";
 import type { Fabric } from "../../network/fabric.ts";
 import type { Leases } from "../../network/leases.ts";
 import type { VmSubnet } from "../../network/slots.ts";
+import type { Admission } from "./admission.ts";
 
 export interface LocalHost {
   /** Records, sockets and logs; clones and images are in a pool's disk directory. */
@@ -12,4 +13,5 @@ export interface LocalHost {
   emulated: boolean;
   fabric: Fabric;
   leasesOf(subnet: VmSubnet): Leases;
+  admission: Admission;
 }

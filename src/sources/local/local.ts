@@ -13,17 +13,18 @@ import { renderSeed } from "../../cloudinit/seed.ts";
 import { FleetingdError } from "../../errors.ts";
 import { explainDiskFull } from "../../host/disk-full.ts";
 import { ensureDirectory, removeTree } from "../../host/files.ts";
-import { waitForLogin } from "../../host/ssh.ts";
+import { readSshBanner, waitForLogin } from "../../host/ssh.ts";
 import { CONSOLE_LOG, type RunningVm } from "../../hypervisor/driver.ts";
 import { type Clone, createClone } from "../../images/clones.ts";
 import type { GoldenImage } from "../../images/image.ts";
 import type { Logger } from "../../log.ts";
 import type { Leases } from "../../network/leases.ts";
-import type { SlotNetwork, VmSubnet } from "../../network/slots.ts";
+import { parseVmSubnet, type SlotNetwork, type VmSubnet } from "../../network/slots.ts";
 import type {
   ConnectInfo,
   CreateContext,
   CreatedInstance,
+  Room,
   Source,
   SourceData,
   StoredInstance,
@@ -67,12 +68,17 @@ export class LocalSource implements Source {
   }
 
   isOutdated(data: SourceData): boolean {
-    const { current } = this.#options.images.status;
+    const { images, memoryMiB, vcpus } = this.#options;
+    const { current } = images.status;
+    const { memoryMiB: hasMiB = memoryMiB, vcpus: hasVcpus = vcpus } = data;
+    if (hasMiB !== memoryMiB || hasVcpus !== vcpus) return true;
     return current !== undefined && data["goldenImage"] !== current.name;
   }
 
   async create(context: CreateContext): Promise<CreatedInstance> {
     const { id, directory, signal } = context;
+    const { memoryMiB, vcpus } = this.#options;
+    this.#options.host.admission.promise(id, { memoryMiB, vcpus });
     context.phase("image");
     const golden = await this.#options.images.current(signal);
     signal.throwIfAborted();
@@ -84,6 +90,8 @@ export class LocalSource implements Source {
       slot,
       cloneDirectory,
       goldenImage: golden.name,
+      memoryMiB,
+      vcpus,
     };
     await context.save(data);
 
@@ -96,7 +104,7 @@ export class LocalSource implements Source {
     ]);
 
     context.phase("boot");
-    const { vcpus, memoryMiB, console, bootProfile, host } = this.#options;
+    const { console, bootProfile, host } = this.#options;
     const { machineId } = identity;
     const machine = { vcpus, memoryMiB, console, bootProfile, emulated: host.emulated };
     const spec = vmSpec({ ...machine, id, directory, machineId, golden, clone, network });
@@ -114,18 +122,21 @@ export class LocalSource implements Source {
     const vm = this.#running.get(id) ?? (await this.#findVm(instance));
     this.#running.delete(id);
     await vm?.stop({ graceMs: 0 });
+    this.#options.host.admission.release(id);
     const data = parseLocalData(id, instance.data);
     if (data === undefined) return;
     await this.#options.host.fabric.detach(networkOf(data));
     await removeTree(data.cloneDirectory);
-    this.#leases.release(data.slot);
+    this.#leasesOf(data).release(data.slot);
   }
 
   async resume(instance: StoredInstance): Promise<boolean> {
     const { id, directory } = instance;
     const data = parseLocalData(id, instance.data);
     if (data === undefined) return false;
-    const network = this.#leases.acquireSlot(data.slot);
+    const { memoryMiB = this.#options.memoryMiB, vcpus = this.#options.vcpus } = data;
+    this.#options.host.admission.promise(id, { memoryMiB, vcpus });
+    const network = this.#leasesOf(data).acquireSlot(data.slot);
     if (data.process === undefined) return false;
     const vm = await this.#options.host.hypervisor.adopt({ id, directory, process: data.process });
     if (vm === undefined) return false;
@@ -133,6 +144,20 @@ export class LocalSource implements Source {
     this.#running.set(id, vm);
     this.#watch(id, vm);
     return true;
+  }
+
+  /** Of the subnet that it was made in, which an earlier configuration may have named. */
+  #leasesOf({ subnet }: LocalData): Leases {
+    return this.#options.host.leasesOf(parseVmSubnet(subnet));
+  }
+
+  room(): Promise<Room> {
+    const { host, diskDirectory, memoryMiB, vcpus } = this.#options;
+    return host.admission.room({ memoryMiB, vcpus }, diskDirectory);
+  }
+
+  async check({ address, port }: ConnectInfo, signal: AbortSignal): Promise<void> {
+    await readSshBanner(address, port, signal);
   }
 
   /** A VM that an earlier daemon started, perhaps without living long enough to note its process. */

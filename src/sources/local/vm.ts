@@ -17,6 +17,9 @@ const localDataSchema = z.object({
   /** The folder of the clone, on the golden images' file system. */
   cloneDirectory: z.string(),
   goldenImage: z.string(),
+  /** What the host has promised it. */
+  memoryMiB: z.number().optional(),
+  vcpus: z.number().optional(),
   process: z.object({ pid: z.number().int(), startTicks: z.number() }).optional(),
 });
 export type LocalData = z.infer<typeof localDataSchema>;

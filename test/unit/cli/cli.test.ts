@@ -42,6 +42,8 @@ const STATUS: DaemonStatus = {
       address: "172.16.120.6",
       ageSeconds: 75,
       lastError: null,
+      failures: 0,
+      retryInSeconds: 0,
       goldenImage: "golden-abc",
       phases: [],
     },

@@ -35,6 +35,13 @@ describe("defaults", () => {
         logFormat: "auto",
         maxConcurrentCreates: "auto",
         maxConcurrentDeletes: 4,
+        admission: {
+          memoryOvercommitPercent: 100,
+          memoryReserveMiB: 512,
+          vcpusPerCore: 16,
+          diskReserveGiB: 1,
+          memoryPressureLimitPercent: 40,
+        },
         imagesGcIntervalMs: 3_600_000,
       },
     );
@@ -52,6 +59,9 @@ describe("defaults", () => {
         bootTimeoutMs: 300_000,
         prebuildTimeoutMs: 1_800_000,
         prebuildIntervalMs: 86_400_000,
+        heartbeatTimeoutMs: 300_000,
+        maxIdleAgeMs: 86_400_000,
+        orphanTimeoutMs: 3_600_000,
         bootProfile: "fast",
         dnsServers: [],
         egressInterface: "auto",

@@ -127,10 +127,7 @@ describe("a pool", () => {
       return failed !== undefined;
     });
     assert.match(told, /the image is missing/);
-    await eventually(
-      "creation is held back",
-      () => pool.trouble?.lastError.includes("the image is missing") ?? false,
-    );
+    await eventually("creation is held back", () => pool.trouble?.includes("the image is missing") ?? false);
     await eventually(
       "nothing is left",
       async () => pool.list("g").length === 0 && (await records()).length === 0,
@@ -229,11 +226,11 @@ describe("a pool", () => {
     assert.ok(fewest >= 1);
   });
 
-  test("drains until nothing is left", async () => {
+  test("is cleared until nothing is left", async () => {
     const pool = await startPool({ warm: 2 });
     await eventually("two warm ones", () => idle(pool).length === 2);
     await pool.claim("g", 1);
-    await pool.drain(20_000);
+    await pool.clear(20_000);
     assert.equal(source.machines.size, 0);
     assert.deepEqual(await records(), []);
   });

@@ -1,0 +1,58 @@
+/** Removes everything that a daemon of this configuration has made on this host, whatever state it is in. */
+import { dirname, join } from "node:path";
+import { isLeftOver } from "../api/server.ts";
+import type { Config } from "../config/types.ts";
+import { listDirectory, removeTree } from "../host/files.ts";
+import type { Logger } from "../log.ts";
+import { createJournal } from "../pool/journal.ts";
+import { sweepLocalHost } from "../sources/local/sweep.ts";
+import { parseLocalData } from "../sources/local/vm.ts";
+import { checkHost } from "./host-checks.ts";
+import { loadInlinePools } from "./inline-pools.ts";
+import { openLocalHost } from "./local-host.ts";
+import { lockState } from "./state-lock.ts";
+
+/** In the state directory, besides the lock. */
+const STATE_FOLDERS = ["vms", "pools", "prebuild"];
+/** In a disk directory. */
+const IMAGE_FOLDERS = ["golden", "base"];
+
+/**
+ * @param options.images Base and golden images go, too.
+ * @throws FleetingdError ALREADY_EXISTS while a daemon runs
+ */
+export async function purge(config: Config, options: { images: boolean }, logger: Logger): Promise<void> {
+  await isLeftOver(config.daemon.socketPath);
+  await checkHost();
+  const { stateDirectory } = config.daemon;
+  const unlockState = await lockState(stateDirectory);
+  try {
+    const inline = await loadInlinePools(config, logger);
+    const { host } = await openLocalHost(config.daemon, [], logger);
+    const { records } = await createJournal(stateDirectory).load();
+    const disks = new Set([
+      ...[...Object.values(config.pools), ...inline.map(([, pool]) => pool)].map(
+        (pool) => pool.diskDirectory,
+      ),
+      ...records.flatMap(({ id, data }) => {
+        const local = parseLocalData(id, data);
+        return local === undefined ? [] : [dirname(dirname(local.cloneDirectory))];
+      }),
+    ]);
+    await sweepLocalHost(host, [], [...disks], logger);
+    await host.fabric.close();
+    for (const folder of STATE_FOLDERS) await removeTree(join(stateDirectory, folder));
+    for (const disk of disks) await removeImages(disk, options.images ? IMAGE_FOLDERS : []);
+  } finally {
+    await unlockState();
+  }
+}
+
+async function removeImages(diskDirectory: string, folders: readonly string[]): Promise<void> {
+  await removeTree(join(diskDirectory, "clones"));
+  for (const folder of folders) {
+    // One by one, so that a folder that somebody has mounted there stays.
+    for (const name of await listDirectory(join(diskDirectory, folder)))
+      await removeTree(join(diskDirectory, folder, name));
+  }
+}
