@@ -17,6 +17,7 @@ import {
 import type { Logger } from "../log.ts";
 import type { InstanceView, Pool } from "../pool/pool.ts";
 import type { Groups } from "./groups.ts";
+import type { GcReport, ImageList } from "./images.ts";
 import type { DaemonStatus } from "./status.ts";
 
 /** What the service needs of the daemon. */
@@ -30,6 +31,9 @@ export interface DaemonFacade {
     request: { pool: string; force: boolean; signal: AbortSignal },
     onProgress: (progress: { pool: string; message: string; goldenImage?: string }) => void,
   ): Promise<void>;
+  images(): Promise<ImageList>;
+  /** Removes images that nobody needs. */
+  collectGarbage(request: { dryRun: boolean }): Promise<GcReport>;
   /** Holds all pools and resolves when no instance is left, or gives them free again. */
   drain(request: { held: boolean; signal: AbortSignal }, onProgress: (left: number) => void): Promise<void>;
 }
@@ -82,6 +86,10 @@ export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger
       return {};
     }),
     status: unary(async () => ({ json: JSON.stringify(daemon.status()) })),
+    images: unary(async () => ({ json: JSON.stringify(await daemon.images()) })),
+    collectGarbage: unary(async ({ dryRun }) => ({
+      json: JSON.stringify(await daemon.collectGarbage({ dryRun })),
+    })),
     drain: streaming(async (call: ServerWritableStream<{ undo: boolean }, { left: number }>) => {
       await daemon.drain({ held: !call.request.undo, signal: cancellation(call) }, (left) =>
         call.write({ left }),

@@ -37,6 +37,8 @@ export interface PrebuildStatus {
   step: string | null;
   /** Why the last one failed; null if it did not. */
   error: string | null;
+  /** How long until the next one begins by itself; null for never. */
+  nextInSeconds: number | null;
   /** How long its parts took; null unless this daemon made the golden image. */
   timings: { baseSeconds: number; prebuildSeconds: number } | null;
 }

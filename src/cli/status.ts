@@ -1,5 +1,5 @@
 /** `fleetingd status` */
-import type { DaemonStatus, InstanceStatus, PoolStatus } from "../api/status.ts";
+import type { DaemonStatus, InstanceStatus, PoolStatus, PrebuildStatus } from "../api/status.ts";
 import { FleetingdError } from "../errors.ts";
 import type { DaemonClient } from "../gen/fleetingd.ts";
 import { callUnary } from "../host/grpc.ts";
@@ -101,10 +101,14 @@ function goldenImage({ goldenImage: name, goldenImageAgeSeconds: age, prebuild }
 function troubles({ name, prebuild, lastError }: PoolStatus): string[] {
   return [
     ...(prebuild.state === "failed"
-      ? [`${name}: the last prebuild failed: ${prebuild.error ?? "unknown"}`]
+      ? [`${name}: the last prebuild failed: ${prebuild.error ?? "unknown"}${nextPrebuild(prebuild)}`]
       : []),
     ...(lastError === null ? [] : [`${name}: ${lastError}`]),
   ];
+}
+
+function nextPrebuild({ nextInSeconds }: PrebuildStatus): string {
+  return nextInSeconds === null ? "" : ` (next try in ${formatAge(nextInSeconds)})`;
 }
 
 function retry({ failures, retryInSeconds }: InstanceStatus): string {

@@ -11,6 +11,8 @@ import type { Logger } from "../log.ts";
 import { createJournal } from "../pool/journal.ts";
 import { createLimiter } from "../pool/limiter.ts";
 import { checkHost, checkPools } from "./host-checks.ts";
+import { ImageCollector } from "./image-collector.ts";
+import { ImageRefresher } from "./image-refresher.ts";
 import { loadInlinePools } from "./inline-pools.ts";
 import { openLocalHost } from "./local-host.ts";
 import type { LocalPoolContext } from "./local-pool.ts";
@@ -56,6 +58,12 @@ async function start(
   const pools = new PoolRegistry(context);
   try {
     await pools.open();
+    const collector = new ImageCollector({ ...context, pools: () => pools.all() });
+    const refresher = new ImageRefresher(
+      () => pools.all(),
+      () => collector.collectQuietly(),
+      logger,
+    );
     const facade: DaemonFacade = {
       version,
       poolFor: (json) => pools.forPlugin(json),
@@ -66,13 +74,18 @@ async function start(
           accelerator: facts.accelerator,
           hypervisor: host.hypervisor.description,
           pools: pools.all(),
+          nextPrebuildIn: (pool) => refresher.nextIn(pool),
         }),
+      images: () => collector.list(),
+      collectGarbage: (request) => collector.collect(request),
       prebuild: (request, onProgress) => pools.prebuild(request, onProgress),
       drain: (request, onProgress) => pools.drain(request, onProgress),
     };
     const groups = new Groups();
     const service = createDaemonService(facade, groups, logger);
     const api = await startApiServer({ ...config.daemon, logger, service });
+    collector.start(config.daemon.imagesGcIntervalMs);
+    refresher.start();
     const stopOrphanWatch = startOrphanWatch(groups, () => pools.all(), logger);
     logger.info("the daemon is ready", { socket: config.daemon.socketPath, pools: pools.names() });
     return {
@@ -82,6 +95,7 @@ async function start(
       },
       async stop({ removeVms }) {
         stopOrphanWatch();
+        await Promise.all([refresher.stop(), collector.stop()]);
         if (removeVms) await Promise.all(pools.all().map(({ pool }) => pool.clear(REMOVE_TIMEOUT_MS)));
         await api.close();
         await pools.stop();

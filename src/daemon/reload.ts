@@ -1,5 +1,6 @@
 /** What a changed configuration means for a daemon that runs: what it can take over, and what only a restart can. */
 import { isDeepStrictEqual } from "node:util";
+import { POOL_FIELDS } from "../config/pool-keys.ts";
 import type { Config, PoolConfig } from "../config/types.ts";
 import type { NamedPool } from "./host-checks.ts";
 
@@ -20,7 +21,13 @@ const LIVE: ReadonlySet<string> = new Set<keyof PoolConfig>([
   "maxIdleAgeMs",
   "heartbeatTimeoutMs",
   "orphanTimeoutMs",
+  "prebuildIntervalMs",
 ]);
+
+/** What people call them. */
+const KEYS: ReadonlyMap<string, string> = new Map(
+  Object.entries(POOL_FIELDS).map(([key, field]) => [field, key]),
+);
 
 export function compareConfigs(current: Config, next: Config): Changes {
   const changes: Changes = { added: [], kept: [], removed: [], notes: [] };
@@ -57,6 +64,6 @@ function changedKeys(before: PoolConfig, after: PoolConfig): { live: Partial<Poo
   );
   return {
     live: Object.fromEntries(changed.filter(([key]) => LIVE.has(key))),
-    fixed: changed.filter(([key]) => !LIVE.has(key)).map(([key]) => key),
+    fixed: changed.filter(([key]) => !LIVE.has(key)).map(([key]) => KEYS.get(key) ?? key),
   };
 }

@@ -1,33 +1,39 @@
 /** The daemon's state as `Status` answers it. */
 import type { DaemonStatus, InstanceStatus, PoolStatus } from "../api/status.ts";
 import type { InstanceState } from "../pool/instance.ts";
-import type { InstanceView, Pool } from "../pool/pool.ts";
-import type { GoldenImages } from "../sources/local/golden-images.ts";
+import type { InstanceView } from "../pool/pool.ts";
+import type { LocalPool } from "./local-pool.ts";
 
 export interface StatusInput {
   version: string;
   uptimeMs: number;
   accelerator: string;
   hypervisor: string;
-  pools: Iterable<{ pool: Pool; images: GoldenImages }>;
+  pools: readonly LocalPool[];
+  /** How long until the next prebuild that begins by itself, in milliseconds; undefined for never. */
+  nextPrebuildIn(pool: LocalPool): number | undefined;
 }
 
 export function daemonStatus(input: StatusInput, now = Date.now()): DaemonStatus {
-  const pools = [...input.pools];
+  const { pools } = input;
   return {
     version: input.version,
     pid: process.pid,
     uptimeSeconds: Math.round(input.uptimeMs / 1000),
     accelerator: input.accelerator,
     hypervisor: input.hypervisor,
-    pools: pools.map(({ pool, images }) => poolStatus(pool, images, now)),
+    pools: pools.map((one) => poolStatus(one, input.nextPrebuildIn(one), now)),
     instances: pools.flatMap(({ pool }) =>
       pool.all().map((instance) => instanceStatus(pool.name, instance, now)),
     ),
   };
 }
 
-function poolStatus(pool: Pool, images: GoldenImages, now: number): PoolStatus {
+function poolStatus(
+  { pool, images }: LocalPool,
+  nextPrebuildInMs: number | undefined,
+  now: number,
+): PoolStatus {
   const instances = pool.all();
   const image = images.status;
   const counts: Record<InstanceState, number> = { creating: 0, ready: 0, deleting: 0, failed: 0 };
@@ -44,6 +50,7 @@ function poolStatus(pool: Pool, images: GoldenImages, now: number): PoolStatus {
       state: image.state,
       step: image.step ?? null,
       error: image.lastError ?? null,
+      nextInSeconds: nextPrebuildInMs === undefined ? null : Math.max(0, Math.round(nextPrebuildInMs / 1000)),
       timings: image.timings
         ? { baseSeconds: seconds(image.timings.baseMs), prebuildSeconds: seconds(image.timings.prebuildMs) }
         : null,

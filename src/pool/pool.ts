@@ -61,6 +61,7 @@ export class Pool {
   readonly #driver: Driver;
   readonly #monitor: Monitor;
   #settings: PoolSettings;
+  #wasAsked = false;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: PoolOptions) {
@@ -106,6 +107,12 @@ export class Pool {
     return this.#driver.hang;
   }
 
+  /** Whether it makes instances: it keeps some warm, or somebody has asked for one. */
+  get isInUse(): boolean {
+    if (this.#driver.isHeld) return false;
+    return this.#settings.warmInstances > 0 || this.#wasAsked || this.groups().length > 0;
+  }
+
   /** Who has claimed instances of it. */
   groups(): string[] {
     return [...new Set([...this.#entries.values()].flatMap(({ record }) => record.group ?? []))];
@@ -113,6 +120,7 @@ export class Pool {
 
   /** Gives `group` up to `n` instances: idle ones first, new ones for the rest. Answers at once. */
   async claim(group: string, n: number, now = Date.now()): Promise<ClaimResult> {
+    this.#wasAsked = true;
     const idle = this.#living()
       .filter(({ record }) => record.state === "ready" && record.group === undefined)
       .sort((a, b) => a.record.createdAt - b.record.createdAt)

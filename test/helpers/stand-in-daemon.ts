@@ -141,6 +141,8 @@ function createService(world: World, groups: Set<string>): DaemonServer {
     }),
     status: unary("status", () => ({ json: "{}" })),
     drain: (call) => call.end(),
+    images: unary("images", () => ({ json: "{}" })),
+    collectGarbage: unary("collectGarbage", () => ({ json: "{}" })),
     prebuild: (call) => call.end(),
   };
 }

@@ -13,7 +13,7 @@ import { type PrebuildInput, prebuildCommands, renderPrebuildUserData } from "..
 import type { Templates } from "../../cloudinit/templates.ts";
 import { describeError, FleetingdError } from "../../errors.ts";
 import { diskFull, explainDiskFull } from "../../host/disk-full.ts";
-import { freeBytes, readTextIfExists, writeFileAtomic } from "../../host/files.ts";
+import { exists, freeBytes, readTextIfExists, writeFileAtomic } from "../../host/files.ts";
 import { withLock } from "../../host/lock.ts";
 import {
   completeGolden,
@@ -109,8 +109,9 @@ export class GoldenImages {
     this.#current ??= await this.#remembered();
   }
 
-  /** The image to make clones of; makes the first one if there is none. The signal ends only the waiting. */
+  /** The image to make clones of; makes one if there is none, or it was removed. The signal ends only the waiting. */
   async current(signal: AbortSignal): Promise<GoldenImage> {
+    if (this.#current !== undefined && !(await exists(this.#current.diskPath))) this.#current = undefined;
     await this.recall();
     return this.#current ?? (await abortable(this.#build({ force: false }), signal));
   }
