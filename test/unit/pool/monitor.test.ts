@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { type Entry, newEntry } from "../../../src/pool/entry.ts";
+import { newRecord } from "../../../src/pool/instance.ts";
+import { Monitor } from "../../../src/pool/monitor.ts";
+
+const TIMEOUT_MS = 40;
+const connectInfo = {
+  os: "linux",
+  arch: "amd64",
+  protocol: "ssh",
+  username: "ubuntu",
+  privateKey: "",
+  address: "192.0.2.1",
+  port: 22,
+} as const;
+
+function ready(): Entry {
+  const record = { ...newRecord("p", undefined, Date.now()), state: "ready" as const, connectInfo };
+  return newEntry(record, true);
+}
+
+/** Ticks until `done`, as the pool does. */
+async function tickUntil(monitor: Monitor, done: () => boolean): Promise<void> {
+  while (!done()) {
+    monitor.tick();
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  await monitor.stop();
+}
+
+describe("the monitor", () => {
+  test("tells of an instance that is silent for too long, with the last reason, and of no other", async () => {
+    const [dead, living] = [ready(), ready()];
+    living.record.connectInfo = { ...connectInfo, address: "192.0.2.2" };
+    const sick: string[] = [];
+    const monitor = new Monitor({
+      entries: new Map([dead, living].map((entry) => [entry.record.id, entry])),
+      source: {
+        check: async ({ address }) => {
+          if (address === connectInfo.address) throw new Error("no route");
+        },
+      },
+      settings: () => ({ heartbeatTimeoutMs: TIMEOUT_MS }),
+      onSick: (id, reason) => sick.push(`${id} ${reason}`),
+    });
+    await tickUntil(monitor, () => sick.length > 0);
+    assert.ok(sick.every((text) => text.startsWith(dead.record.id)));
+    assert.match(sick[0] ?? "", /has not answered for 0 s: no route/);
+  });
+
+  test("asks nobody who is not ready, and one question at a time", async () => {
+    const [creating, slow] = [ready(), ready()];
+    creating.record.state = "creating";
+    let asking = 0;
+    let asked = 0;
+    const monitor = new Monitor({
+      entries: new Map([creating, slow].map((entry) => [entry.record.id, entry])),
+      source: {
+        check: async (_, signal) => {
+          asked++;
+          asking++;
+          assert.equal(asking, 1);
+          // A timer of its own, for the signal's keeps no process alive.
+          for (; !signal.aborted; ) await new Promise((resolve) => setTimeout(resolve, 1));
+          asking--;
+        },
+      },
+      settings: () => ({ heartbeatTimeoutMs: TIMEOUT_MS }),
+      onSick: assert.fail,
+    });
+    await tickUntil(monitor, () => asked >= 3);
+  });
+
+  test("0 asks nobody", async () => {
+    const entry = ready();
+    entry.seenAt = 0;
+    const monitor = new Monitor({
+      entries: new Map([[entry.record.id, entry]]),
+      source: { check: assert.fail },
+      settings: () => ({ heartbeatTimeoutMs: 0 }),
+      onSick: assert.fail,
+    });
+    monitor.tick();
+    await monitor.stop();
+    assert.equal(entry.seenAt, 0);
+  });
+});
