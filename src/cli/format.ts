@@ -32,6 +32,14 @@ export function formatAge(seconds: number): string {
   return parts.length === 0 ? "0s" : parts.slice(0, 2).join(" ");
 }
 
+/** A size in the largest unit of which there is one: `512 KiB`, `1.2 GiB`. */
+export function formatBytes(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const power = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
+  const count = bytes / 1024 ** power;
+  return `${power === 0 || count >= 100 ? Math.round(count) : count.toFixed(1)} ${units[power]}`;
+}
+
 /** One line without control characters: what came out of a VM must not steer the terminal. */
 export function printable(text: string): string {
   return text.replaceAll(/\p{Cc}+/gu, " ");

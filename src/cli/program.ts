@@ -16,6 +16,7 @@ import {
   type ServeOptions,
 } from "./context.ts";
 import type { DrainOptions } from "./drain.ts";
+import type { GcOptions } from "./gc.ts";
 import type { PurgeOptions } from "./purge.ts";
 
 /** Loads a command's file and gives its function. */
@@ -72,6 +73,7 @@ function buildProgram(setup: CliSetup, run: Runner): Command {
       .action((_, command: Command) => run(serve, command.optsWithGlobals<ServeOptions>()));
   }
   addDaemonCommands(program, run);
+  addImageCommands(program, run);
   addDrain(program, run);
   addLocalCommands(program, run);
   if (demo !== undefined) {
@@ -102,6 +104,24 @@ function addDaemonCommands(program: Command, run: Runner): void {
         ...command.optsWithGlobals<GlobalOptions & { force: boolean }>(),
         pool,
       }),
+    );
+}
+
+function addImageCommands(program: Command, run: Runner): void {
+  program
+    .command("images")
+    .description("list golden and base images with their age, size and users")
+    .option("--json", "as JSON")
+    .action((_, command: Command) =>
+      run(async () => (await import("./images.ts")).images, command.optsWithGlobals<ReadOptions>()),
+    );
+  program
+    .command("gc")
+    .description("remove images that no VM and no pool needs")
+    .option("--dry-run", "only say what would be removed", false)
+    .option("--json", "as JSON")
+    .action((_, command: Command) =>
+      run(async () => (await import("./gc.ts")).gc, command.optsWithGlobals<GcOptions>()),
     );
 }
 

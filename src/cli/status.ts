@@ -1,55 +1,23 @@
 /** `fleetingd status` */
 import type { DaemonStatus, InstanceStatus, PoolStatus, PrebuildStatus } from "../api/status.ts";
-import { FleetingdError } from "../errors.ts";
-import type { DaemonClient } from "../gen/fleetingd.ts";
 import { callUnary } from "../host/grpc.ts";
 import { type CliCommand, EXIT, type ReadOptions } from "./context.ts";
-import { callError, withDaemon } from "./daemon-client.ts";
 import { formatAge, formatTable, printable } from "./format.ts";
+import { askForJson } from "./json-answer.ts";
 
 const TIMEOUT_MS = 10_000;
 
 export const status: CliCommand<ReadOptions> = async (options, context) => {
-  const answer = parseStatus(await withDaemon(options, askStatus));
+  const answer = await askForJson<DaemonStatus>(
+    options,
+    (client, timeoutMs) => callUnary(client.status.bind(client), {}, timeoutMs),
+    ["pools", "instances"],
+    TIMEOUT_MS,
+  );
   if (options.json === true) context.out(JSON.stringify(answer, null, 2));
   else for (const line of renderStatus(answer)) context.out(printable(line));
   return EXIT.ok;
 };
-
-async function askStatus(client: DaemonClient): Promise<string> {
-  try {
-    return (await callUnary(client.status.bind(client), {}, TIMEOUT_MS)).json;
-  } catch (error) {
-    throw callError(error, TIMEOUT_MS);
-  }
-}
-
-function parseStatus(json: string): DaemonStatus {
-  try {
-    const answer: unknown = JSON.parse(json);
-    if (isStatus(answer)) return answer;
-  } catch (error) {
-    throw notUnderstood(error);
-  }
-  throw notUnderstood(undefined);
-}
-
-function isStatus(answer: unknown): answer is DaemonStatus {
-  if (typeof answer !== "object" || answer === null) return false;
-  return (
-    "pools" in answer &&
-    Array.isArray(answer.pools) &&
-    "instances" in answer &&
-    Array.isArray(answer.instances)
-  );
-}
-
-function notUnderstood(cause: unknown): FleetingdError {
-  return new FleetingdError("INTERNAL", "the daemon's answer cannot be understood.", {
-    hint: "Are the daemon and this program of the same version? Restart the daemon after an update.",
-    cause,
-  });
-}
 
 /** The status as lines of text. */
 export function renderStatus(status: DaemonStatus): string[] {

@@ -7,6 +7,7 @@ import { after, before, describe, test } from "node:test";
 import { Server, ServerCredentials, status as Status } from "@grpc/grpc-js";
 import { build } from "esbuild";
 import { execa } from "execa";
+import type { GcReport, ImageList } from "../../../src/api/images.ts";
 import type { DaemonStatus } from "../../../src/api/status.ts";
 import { type DaemonServer, DaemonService } from "../../../src/gen/fleetingd.ts";
 
@@ -56,6 +57,45 @@ const STATUS: DaemonStatus = {
   ],
 };
 
+const IMAGES: ImageList = {
+  images: [
+    {
+      kind: "golden",
+      name: "0123456789abcdef",
+      directory: "/var/lib/fleetingd",
+      pools: ["ci", "big"],
+      base: "ubuntu-cloud-noble-release-1",
+      ageSeconds: 90_000,
+      bytes: 1_610_612_736,
+      vms: 3,
+      current: true,
+    },
+    {
+      kind: "base",
+      name: "ubuntu-cloud-noble-release-1",
+      directory: "/var/lib/fleetingd",
+      pools: [],
+      base: null,
+      ageSeconds: 90_100,
+      bytes: 4096,
+      vms: 0,
+      current: false,
+    },
+  ],
+};
+
+const gcReport = (dryRun: boolean): GcReport => ({
+  dryRun,
+  directories: [
+    {
+      directory: "/a",
+      skipped: null,
+      removed: [{ kind: "golden", path: "/a/golden/fedc", bytes: 700 * 1024 ** 2 }],
+    },
+    ...(dryRun ? [] : [{ directory: "/b", skipped: "a prebuild works there", removed: [] }]),
+  ],
+});
+
 let directory: string;
 let server: Server;
 let socket: string;
@@ -97,6 +137,9 @@ after(async () => {
 function standIn(): Partial<DaemonServer> & Record<string, never> {
   const service: Partial<DaemonServer> = {
     status: (_, callback) => callback(null, { json: statusJson }),
+    images: (_, callback) => callback(null, { json: JSON.stringify(IMAGES) }),
+    collectGarbage: (call, callback) =>
+      callback(null, { json: JSON.stringify(gcReport(call.request.dryRun)) }),
     prebuild: (call) => {
       const { pool, force } = call.request;
       const say = (message: string, goldenImage = "", name = pool || "ci") =>
@@ -160,6 +203,43 @@ describe("status", () => {
     statusJson = JSON.stringify(STATUS);
     assert.match(stderr, /answer cannot be understood/);
     assert.equal(exitCode, 1);
+  });
+});
+
+describe("images", () => {
+  test("for people", async () => {
+    const { stdout, exitCode } = await run(["images", "--socket", socket]);
+    assert.deepEqual(stdout.split("\n"), [
+      "KIND    IMAGE                         CURRENT  AGE    SIZE     VMS  POOLS   BASE                          DIRECTORY",
+      "golden  0123456789abcdef              yes      1d 1h  1.5 GiB  3    ci,big  ubuntu-cloud-noble-release-1  /var/lib/fleetingd",
+      "base    ubuntu-cloud-noble-release-1  no       1d 1h  4.0 KiB  -    -       -                             /var/lib/fleetingd",
+    ]);
+    assert.equal(exitCode, 0);
+  });
+
+  test("as JSON, unchanged", async () => {
+    const { stdout } = await run(["images", "--json", "--socket", socket]);
+    assert.deepEqual(JSON.parse(stdout), IMAGES);
+  });
+});
+
+describe("gc", () => {
+  test("says what it removed, and fails with the reason where it could not look", async () => {
+    const { stdout, stderr, exitCode } = await run(["gc", "--socket", socket]);
+    assert.equal(stdout, "removed /a/golden/fedc (700 MiB)\n700 MiB are free.");
+    assert.equal(stderr, "fleetingd: nothing is removed from /b: a prebuild works there.");
+    assert.equal(exitCode, 1);
+  });
+
+  test("says what it would remove", async () => {
+    const { stdout, exitCode } = await run(["gc", "--dry-run", "--socket", socket]);
+    assert.equal(stdout, "would remove /a/golden/fedc (700 MiB)\n700 MiB would be free.");
+    assert.equal(exitCode, 0);
+  });
+
+  test("as JSON, unchanged", async () => {
+    const { stdout } = await run(["gc", "--dry-run", "--json", "--socket", socket]);
+    assert.deepEqual(JSON.parse(stdout), gcReport(true));
   });
 });
 
