@@ -58,7 +58,11 @@ async function start(
   const pools = new PoolRegistry(context);
   try {
     await pools.open();
-    const collector = new ImageCollector({ ...context, pools: () => pools.all() });
+    const collector = new ImageCollector({
+      ...context,
+      pools: () => pools.all(),
+      intervalMs: config.daemon.imagesGcIntervalMs,
+    });
     const refresher = new ImageRefresher(
       () => pools.all(),
       () => collector.collectQuietly(),
@@ -84,7 +88,7 @@ async function start(
     const groups = new Groups();
     const service = createDaemonService(facade, groups, logger);
     const api = await startApiServer({ ...config.daemon, logger, service });
-    collector.start(config.daemon.imagesGcIntervalMs);
+    collector.start();
     refresher.start();
     const stopOrphanWatch = startOrphanWatch(groups, () => pools.all(), logger);
     logger.info("the daemon is ready", { socket: config.daemon.socketPath, pools: pools.names() });

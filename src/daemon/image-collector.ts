@@ -18,6 +18,8 @@ import type { LocalPool } from "./local-pool.ts";
 
 export interface ImageCollectorOptions {
   pools(): readonly LocalPool[];
+  /** 0: never by itself. */
+  intervalMs: number;
   journal: Pick<Journal, "load">;
   logger: Logger;
 }
@@ -33,8 +35,8 @@ export class ImageCollector {
     this.#options = options;
   }
 
-  /** @param intervalMs 0: never by itself */
-  start(intervalMs: number): void {
+  start(): void {
+    const { intervalMs } = this.#options;
     if (intervalMs > 0) this.#timer = setInterval(() => void this.collectQuietly(), intervalMs);
   }
 
@@ -45,6 +47,7 @@ export class ImageCollector {
 
   /** For nobody in particular: what stands in its way is logged. */
   async collectQuietly(): Promise<void> {
+    if (this.#options.intervalMs === 0) return;
     try {
       const { directories } = await this.collect({ dryRun: false });
       for (const { directory, skipped } of directories) {

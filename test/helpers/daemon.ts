@@ -57,6 +57,8 @@ export function poolToml(name: string, more: Readonly<Record<string, unknown>> =
     vm_disk_size_gb: 4,
     warm_instances: 0,
     max_instances: 8,
+    // The images in the cache may be of any age.
+    prebuild_interval: "0s",
     ...more,
   };
   const lines = Object.entries(keys).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);

@@ -84,6 +84,7 @@ function configText(options: InsideOptions, socket: string): string {
     'log_level = "warn"',
     "[pools.default]",
     `warm_instances = ${JOBS}`,
+    'prebuild_interval = "0s"',
     "max_instances = 4",
     `egress_interface = "${EGRESS_INTERFACE}"`,
     `vm_disk_directory = ${JSON.stringify(options.directory)}`,
