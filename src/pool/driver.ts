@@ -123,7 +123,11 @@ export class Driver {
     try {
       this.room = await this.#options.source.room?.();
     } catch (error) {
-      this.room = { vms: 0, reason: `the host's load could not be read: ${describeError(error)}` };
+      this.room = {
+        vms: 0,
+        isScarce: true,
+        reason: `the host's load could not be read: ${describeError(error)}`,
+      };
     }
     this.wake();
   }
@@ -149,6 +153,7 @@ export class Driver {
     const desired = {
       warm: this.#held ? 0 : this.#options.settings().warmInstances,
       max: this.capacity,
+      mayMakeRoom: this.room?.isScarce !== true,
       mayCreate: !this.#held && (this.trouble === undefined || performance.now() >= this.trouble.retryAt),
     };
     const observed = [...this.#options.entries.values()].map((entry) =>

@@ -6,6 +6,8 @@ export interface Desired {
   warm: number;
   /** How many instances there may be in all, those being deleted included: each still holds its resources. */
   max: number;
+  /** False while the host is so short of something that an instance that ends may make no room for another. */
+  mayMakeRoom: boolean;
   /** False while creation is held back after failures or during shutdown. */
   mayCreate: boolean;
 }
@@ -60,7 +62,7 @@ export function plan(desired: Desired, observed: readonly Observed[]): Step[] {
   const surplus = Math.max(0, ready.length - desired.warm);
   const outdated = idle.slice(surplus).filter((instance) => instance.outdated).length;
   const underway = ending.length > 0 || ready.length < spare.length;
-  const mustMakeRoom = outdated > 0 && room === 0 && !underway && desired.mayCreate;
+  const mustMakeRoom = outdated > 0 && room === 0 && !underway && desired.mayMakeRoom && desired.mayCreate;
   const retirements = idle
     .slice(0, Math.max(surplus, mustMakeRoom ? 1 : 0))
     .map((instance): Step => ({ kind: "retire", id: instance.id }));

@@ -51,6 +51,8 @@ export interface Room {
   vms: number;
   /** What stands against more. */
   reason: string;
+  /** Something of the host itself has run short: to end instances might make no room for others. */
+  isScarce?: boolean;
 }
 
 export interface Source {

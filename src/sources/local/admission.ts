@@ -42,6 +42,7 @@ export function roomFor(demand: Demand, promised: Demand, load: HostLoad, limits
   if (pressureLimit > 0 && pressure > pressureLimit) {
     return {
       vms: 0,
+      isScarce: true,
       reason: `the host is short of memory: ${pressure.toFixed(0)} % of the time something waits for it (memory_pressure_limit_percent = ${pressureLimit})`,
     };
   }
@@ -55,6 +56,7 @@ export function roomFor(demand: Demand, promised: Demand, load: HostLoad, limits
     {
       // Memory that VMs have and do not use yet counts as available, so this says only whether one more may begin.
       vms: load.availableMiB >= limits.memoryReserveMiB ? Number.POSITIVE_INFINITY : 0,
+      isScarce: true,
       reason: `the host has only ${load.availableMiB} MiB of memory available (memory_reserve_mb = ${limits.memoryReserveMiB})`,
     },
     {
@@ -63,15 +65,18 @@ export function roomFor(demand: Demand, promised: Demand, load: HostLoad, limits
     },
     {
       vms: (load.diskFreeMiB - diskReserveGiB * 1024) / CLONE_MIB,
+      isScarce: true,
       reason: `the disk directory has only ${load.diskFreeMiB} MiB free (disk_reserve_gb = ${diskReserveGiB})`,
     },
     {
       vms: load.freeInodes / CLONE_INODES,
+      isScarce: true,
       reason: `the disk directory's file system has only ${load.freeInodes} inodes free`,
     },
   ];
   const tightest = rooms.reduce((least, room) => (room.vms < least.vms ? room : least));
-  return { ...tightest, vms: Math.max(0, Math.floor(tightest.vms)) };
+  const isScarce = rooms.some((room) => room.isScarce === true && room.vms < 1);
+  return { reason: tightest.reason, vms: Math.max(0, Math.floor(tightest.vms)), isScarce };
 }
 
 /** What VMs of this host were promised, whichever pool they are of. */

@@ -18,7 +18,10 @@ const kinds = (steps: readonly Step[]): string[] => steps.map((step) => step.kin
 
 describe("the planner", () => {
   test("fills an empty pool up to the warm count", () => {
-    assert.deepEqual(kinds(plan({ warm: 2, max: 5, mayCreate: true }, [])), ["add", "add"]);
+    assert.deepEqual(kinds(plan({ warm: 2, max: 5, mayMakeRoom: true, mayCreate: true }, [])), [
+      "add",
+      "add",
+    ]);
   });
 
   test("stays within the maximum, counting what is being deleted", () => {
@@ -26,7 +29,9 @@ describe("the planner", () => {
       instance({ id: "a", state: "deleting", busy: true }),
       instance({ id: "b", claimed: true }),
     ];
-    assert.deepEqual(plan({ warm: 3, max: 3, mayCreate: true }, observed), [{ kind: "add" }]);
+    assert.deepEqual(plan({ warm: 3, max: 3, mayMakeRoom: true, mayCreate: true }, observed), [
+      { kind: "add" },
+    ]);
   });
 
   test("retires the oldest idle instances first, and never a claimed one", () => {
@@ -35,7 +40,9 @@ describe("the planner", () => {
       instance({ id: "old", createdAt: 1 }),
       instance({ id: "claimed", createdAt: 0, claimed: true }),
     ];
-    assert.deepEqual(plan({ warm: 1, max: 9, mayCreate: true }, observed), [{ kind: "retire", id: "old" }]);
+    assert.deepEqual(plan({ warm: 1, max: 9, mayMakeRoom: true, mayCreate: true }, observed), [
+      { kind: "retire", id: "old" },
+    ]);
   });
 
   test("makes what somebody waits for before what is only to be kept warm", () => {
@@ -43,7 +50,7 @@ describe("the planner", () => {
       instance({ id: "warm", state: "creating", createdAt: 1 }),
       instance({ id: "asked", state: "creating", claimed: true, createdAt: 2 }),
     ];
-    assert.deepEqual(plan({ warm: 1, max: 9, mayCreate: true }, observed), [
+    assert.deepEqual(plan({ warm: 1, max: 9, mayMakeRoom: true, mayCreate: true }, observed), [
       { kind: "create", id: "asked" },
       { kind: "create", id: "warm" },
     ]);
@@ -51,22 +58,26 @@ describe("the planner", () => {
 
   test("goes on deleting while creation is held back", () => {
     const observed = [instance({ id: "dead", state: "failed" }), instance({ id: "new", state: "creating" })];
-    assert.deepEqual(plan({ warm: 3, max: 9, mayCreate: false }, observed), [{ kind: "delete", id: "dead" }]);
+    assert.deepEqual(plan({ warm: 3, max: 9, mayMakeRoom: true, mayCreate: false }, observed), [
+      { kind: "delete", id: "dead" },
+    ]);
   });
 
   test("does nothing for an instance that a step is working on", () => {
     const busy = instance({ state: "deleting", busy: true });
-    assert.deepEqual(plan({ warm: 0, max: 9, mayCreate: true }, [busy]), []);
+    assert.deepEqual(plan({ warm: 0, max: 9, mayMakeRoom: true, mayCreate: true }, [busy]), []);
   });
 
   test("ends no idle instance before the one that replaces it is ready", () => {
     const observed = [instance({ id: "old", outdated: true }), instance({ id: "new", state: "creating" })];
-    assert.deepEqual(kinds(plan({ warm: 1, max: 9, mayCreate: true }, observed)), ["create"]);
+    assert.deepEqual(kinds(plan({ warm: 1, max: 9, mayMakeRoom: true, mayCreate: true }, observed)), [
+      "create",
+    ]);
   });
 
   test("rolls idle instances over one by one, with one more beside them", () => {
     const olds = ["a", "b", "c"].map((id, createdAt) => instance({ id, createdAt, outdated: true }));
-    const desired = { warm: 3, max: 9, mayCreate: true };
+    const desired = { warm: 3, max: 9, mayMakeRoom: true, mayCreate: true };
     assert.deepEqual(plan(desired, olds), [{ kind: "add" }]);
     assert.deepEqual(plan(desired, [...olds, instance({ id: "new", createdAt: 9 })]), [
       { kind: "retire", id: "a" },
@@ -76,16 +87,21 @@ describe("the planner", () => {
   test("makes room for a new one by ending an outdated one where the maximum is reached", () => {
     const olds = ["a", "b"].map((id, createdAt) => instance({ id, createdAt, outdated: true }));
     const claimed = instance({ id: "job", claimed: true, outdated: true });
-    const desired = { warm: 2, max: 3, mayCreate: true };
+    const desired = { warm: 2, max: 3, mayMakeRoom: true, mayCreate: true };
     assert.deepEqual(plan(desired, [...olds, claimed]), [{ kind: "retire", id: "a" }]);
     const ending = instance({ id: "a", state: "deleting", outdated: true, busy: true });
     assert.deepEqual(plan(desired, [ending, ...olds.slice(1), claimed]), []);
   });
 
+  test("keeps outdated instances while the host itself is short of room", () => {
+    const desired = { warm: 1, max: 1, mayMakeRoom: false, mayCreate: true };
+    assert.deepEqual(plan(desired, [instance({ outdated: true })]), []);
+  });
+
   test("keeps outdated instances while creation is held back", () => {
     const olds = [instance({ outdated: true })];
-    assert.deepEqual(plan({ warm: 1, max: 1, mayCreate: false }, olds), []);
-    assert.deepEqual(plan({ warm: 1, max: 9, mayCreate: false }, olds), []);
+    assert.deepEqual(plan({ warm: 1, max: 1, mayMakeRoom: true, mayCreate: false }, olds), []);
+    assert.deepEqual(plan({ warm: 1, max: 9, mayMakeRoom: true, mayCreate: false }, olds), []);
   });
 
   test("converges from any state in a bounded number of rounds, and stays warm meanwhile", () => {
@@ -94,7 +110,7 @@ describe("the planner", () => {
     const pools = fc.array(entry, { maxLength: 30 });
     fc.assert(
       fc.property(pools, fc.nat(10), fc.nat(20), (start, warm, max) => {
-        const desired: Desired = { warm, max, mayCreate: true };
+        const desired: Desired = { warm, max, mayMakeRoom: true, mayCreate: true };
         let pool = start.map((fields, index) => instance({ ...fields, id: `${index}`, createdAt: index }));
         const mostRounds = 6 + 4 * pool.length;
         let rounds = 0;
@@ -130,13 +146,15 @@ describe("the planner", () => {
         fc.nat(6),
         fc.nat(12),
         fc.boolean(),
-        (start, warm, max, mayCreate) => {
+        fc.boolean(),
+        (start, warm, max, mayMakeRoom, mayCreate) => {
           const pool = start.map((fields, index) =>
             instance({ ...fields, id: `${index}`, createdAt: index }),
           );
-          for (const step of plan({ warm, max, mayCreate }, pool)) {
+          for (const step of plan({ warm, max, mayMakeRoom, mayCreate }, pool)) {
             if (step.kind !== "retire" && step.kind !== "delete") continue;
             assert.equal(pool.find(({ id }) => id === step.id)?.claimed, false);
+            assert.ok(mayMakeRoom || idle(pool).length > warm, "none of the warm ones ends for nothing");
           }
         },
       ),

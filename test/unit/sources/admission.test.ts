@@ -51,6 +51,13 @@ describe("how many more VMs a host can bear", () => {
     });
   }
 
+  test("an end makes room where VMs have all that they may, and not where the host itself is short", () => {
+    const full = { memoryMiB: 4 * 2048, vcpus: 8 };
+    assert.equal(roomFor(VM, full, IDLE, LIMITS).isScarce, false);
+    assert.equal(roomFor(VM, full, { ...IDLE, availableMiB: 100 }, LIMITS).isScarce, true);
+    assert.equal(roomFor(VM, full, { ...IDLE, diskFreeMiB: 1025 }, LIMITS).isScarce, true);
+  });
+
   test("a kernel that tells no pressure, and a limit that is off, stop nothing", () => {
     assert.equal(roomFor(VM, NOTHING, { ...IDLE, memoryPressurePercent: undefined }, LIMITS).vms, 4);
     const off = { ...LIMITS, memoryPressureLimitPercent: 0 };
