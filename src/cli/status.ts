@@ -1,5 +1,5 @@
 /** `fleetingd status` */
-import type { DaemonStatus, InstanceStatus, PoolStatus, PrebuildStatus } from "../api/status.ts";
+import type { DaemonStatus, InstanceStatus, PoolStatus } from "../api/status.ts";
 import { callUnary } from "../host/grpc.ts";
 import { type CliCommand, EXIT, type ReadOptions } from "./context.ts";
 import { formatAge, formatTable, printable } from "./format.ts";
@@ -66,17 +66,19 @@ function goldenImage({ goldenImage: name, goldenImageAgeSeconds: age, prebuild }
   return `${name === null ? "" : `${known}, `}being made${prebuild.step === null ? "" : `: ${prebuild.step}`}`;
 }
 
-function troubles({ name, prebuild, lastError }: PoolStatus): string[] {
+function troubles(pool: PoolStatus): string[] {
+  const { name, prebuild, lastError } = pool;
   return [
     ...(prebuild.state === "failed"
-      ? [`${name}: the last prebuild failed: ${prebuild.error ?? "unknown"}${nextPrebuild(prebuild)}`]
+      ? [`${name}: the last prebuild failed: ${prebuild.error ?? "unknown"}${nextPrebuild(pool)}`]
       : []),
     ...(lastError === null ? [] : [`${name}: ${lastError}`]),
   ];
 }
 
-function nextPrebuild({ nextInSeconds }: PrebuildStatus): string {
-  return nextInSeconds === null ? "" : ` (next try in ${formatAge(nextInSeconds)})`;
+function nextPrebuild({ goldenImage: name, prebuild: { nextInSeconds } }: PoolStatus): string {
+  // Without an image every VM that is wanted tries again, and sooner.
+  return name === null || nextInSeconds === null ? "" : ` (next try in ${formatAge(nextInSeconds)})`;
 }
 
 function retry({ failures, retryInSeconds }: InstanceStatus): string {

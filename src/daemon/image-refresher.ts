@@ -2,7 +2,6 @@
  * Keeps golden images new: in the background, one pool after the other, while jobs run. What becomes of VMs of the older
  * image is the pools' business.
  */
-import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { type Backoff, createBackoff } from "../pool/backoff.ts";
 import type { Pool } from "../pool/pool.ts";
@@ -97,20 +96,18 @@ export class ImageRefresher {
       await images.refresh({ force: false, ...maxAgeMs, signal, onStep: () => undefined });
       this.#failed.delete(name);
       await this.#afterwards();
-    } catch (error) {
+    } catch {
       if (signal.aborted) return;
       const backoff =
         this.#failed.get(name)?.backoff ?? createBackoff({ initialMs: FIRST_RETRY_MS, maxMs: MAX_RETRY_MS });
       const pauseMs = backoff.fail();
       this.#failed.set(name, { backoff, retryAt: performance.now() + pauseMs });
-      this.#logger.error(
-        "the golden image could not be renewed, so an older one stays in use if there is one",
-        {
-          pool: name,
-          error: describeError(error),
-          retryInSeconds: Math.round(pauseMs / 1000),
-        },
-      );
+      // What went wrong is in the log already.
+      this.#logger.warn("a new golden image is tried again later", {
+        pool: name,
+        inUse: images.status.current?.name ?? "none",
+        retryInSeconds: Math.round(pauseMs / 1000),
+      });
     }
   }
 }
