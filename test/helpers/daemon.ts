@@ -8,8 +8,10 @@ import { fileURLToPath } from "node:url";
 import { credentials } from "@grpc/grpc-js";
 import type { DaemonStatus } from "../../src/api/status.ts";
 import { type PluginClient, startPlugin } from "../../src/cli/demo/plugin-client.ts";
+import { systemErrorCode } from "../../src/errors.ts";
 import { DaemonClient, type PrebuildProgress } from "../../src/gen/fleetingd.ts";
 import { callUnary } from "../../src/host/grpc.ts";
+import { connectUnixSocket } from "../../src/host/unix-socket.ts";
 import { waitFor } from "../../src/host/wait.ts";
 
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -31,6 +33,8 @@ export interface TestDaemon {
   /** Waits until so many unclaimed VMs are ready. */
   untilWarm(pool: string, count: number): Promise<void>;
   attach(pluginConfig: Record<string, unknown>): Promise<PluginClient>;
+  /** Starts the next daemon on the same folder and configuration; this one must have ended. */
+  restart(): Promise<TestDaemon>;
   /** Ends it and removes every VM; true if it ended with code 0. */
   stop(): Promise<boolean>;
 }
@@ -42,6 +46,14 @@ export interface TestDaemonOptions {
   directory?: string;
   /** VMs outlive the daemon. */
   keepVms?: boolean;
+  /** The folder is the caller's to remove. */
+  keepDirectory?: boolean;
+  /** Keys of `[images.default]`; Debian from its packages if not given. */
+  image?: Readonly<Record<string, unknown>>;
+  /** More keys of `[daemon]`. */
+  settings?: Readonly<Record<string, unknown>>;
+  /** More of its environment. */
+  env?: Readonly<Record<string, string>>;
 }
 
 const START_TIMEOUT_MS = 30_000;
@@ -61,8 +73,12 @@ export function poolToml(name: string, more: Readonly<Record<string, unknown>> =
     prebuild_interval: "0s",
     ...more,
   };
+  return tableToml(`pools.${name}`, keys);
+}
+
+function tableToml(name: string, keys: Readonly<Record<string, unknown>>): string {
   const lines = Object.entries(keys).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
-  return `[pools.${name}]\n${lines.join("\n")}\n`;
+  return `[${name}]\n${lines.join("\n")}\n`;
 }
 
 export async function startTestDaemon(options: TestDaemonOptions): Promise<TestDaemon> {
@@ -70,27 +86,31 @@ export async function startTestDaemon(options: TestDaemonOptions): Promise<TestD
   const socket = join(directory, "daemon.sock");
   const configPath = join(directory, "config.toml");
   await mkdir(IMAGES, { recursive: true });
-  const daemonTable = `[daemon]\nsocket = ${JSON.stringify(socket)}\nstate_directory = ${JSON.stringify(directory)}\nlog_level = "debug"\nimages_gc_interval = "0s"\n`;
-  await writeFile(configPath, `${daemonTable}[images.default]\ntype = "debian-packages"\n${options.pools}`, {
-    mode: 0o600,
-  });
+  const settings = { state_directory: directory, log_level: "debug", images_gc_interval: "0s", socket };
+  const config = [
+    tableToml("daemon", { ...settings, ...options.settings }),
+    tableToml("images.default", options.image ?? { type: "debian-packages" }),
+    options.pools,
+  ];
+  await writeFile(configPath, config.join(""), { mode: 0o600 });
   const flags = options.keepVms ? [] : ["--ephemeral"];
   const child = spawn(FLEETINGD, ["--config", configPath, "serve", ...flags], {
     stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, ...options.env },
   });
   let log = "";
   for (const stream of [child.stdout, child.stderr])
     stream.on("data", (text: Buffer) => (log += text.toString()));
-  const client = new DaemonClient(`unix:${socket}`, credentials.createInsecure());
   await waitFor(
     async () => {
-      if (child.exitCode !== null) throw new Error(`the daemon ended with code ${child.exitCode}:\n${log}`);
-      return new Promise<true | undefined>((resolve) =>
-        client.waitForReady(Date.now() + 200, (error) => resolve(error === undefined ? true : undefined)),
-      );
+      if (child.exitCode !== null || child.signalCode !== null)
+        throw new Error(`the daemon ended (${child.exitCode ?? child.signalCode}):\n${log}`);
+      return (await answers(socket)) ? true : undefined;
     },
-    { timeoutMs: START_TIMEOUT_MS, intervalMs: 20, what: "the daemon's socket" },
+    { timeoutMs: START_TIMEOUT_MS, intervalMs: 10, what: "the daemon's socket" },
   );
+  // Not before: after a connection that fails, gRPC pauses for a second.
+  const client = new DaemonClient(`unix:${socket}`, credentials.createInsecure());
 
   const status = async (): Promise<DaemonStatus> =>
     JSON.parse((await callUnary(client.status.bind(client), {}, 10_000)).json) as DaemonStatus;
@@ -127,6 +147,7 @@ export async function startTestDaemon(options: TestDaemonOptions): Promise<TestD
       await plugin.init({ ...pluginConfig, socket });
       return plugin;
     },
+    restart: () => startTestDaemon({ ...options, directory }),
     async stop() {
       for (const plugin of plugins) await plugin.close();
       client.close();
@@ -135,8 +156,19 @@ export async function startTestDaemon(options: TestDaemonOptions): Promise<TestD
         child.kill("SIGTERM");
         await exited;
       }
-      if (!options.keepVms) await rm(directory, { recursive: true, force: true });
+      if (!options.keepVms && !options.keepDirectory) await rm(directory, { recursive: true, force: true });
       return child.exitCode === 0;
     },
   };
+}
+
+async function answers(socket: string): Promise<boolean> {
+  try {
+    (await connectUnixSocket(socket, START_TIMEOUT_MS)).destroy();
+    return true;
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code === "ENOENT" || code === "ECONNREFUSED") return false;
+    throw error;
+  }
 }

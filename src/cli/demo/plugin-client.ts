@@ -24,7 +24,7 @@ export interface PluginClient {
   decrease(instances: string[]): Promise<string[]>;
   connectInfo(instance: string): Promise<ConnectInfoResponse>;
   heartbeat(instance: string): Promise<void>;
-  /** Asks the plugin to end, and waits until it has. */
+  /** Asks the plugin to end, and waits until it has; more than once is fine. */
   close(): Promise<void>;
 }
 
@@ -36,7 +36,7 @@ const MAGIC_COOKIE = "4c6410b1-cb78-4962-8c76-ab936d0ea908";
 export async function startPlugin(path: string, env: NodeJS.ProcessEnv = {}): Promise<PluginClient> {
   const startedAt = performance.now();
   const child = await startChild(path, [], {
-    stdio: ["ignore", "pipe", "inherit"],
+    stdio: ["ignore", "pipe", "pipe"],
     env: {
       ...process.env,
       ...env,
@@ -47,6 +47,7 @@ export async function startPlugin(path: string, env: NodeJS.ProcessEnv = {}): Pr
     },
   });
   const exited = exitOf(child);
+  void showWarnings(child);
   const address = await withTimeout(handshake(child), HANDSHAKE_TIMEOUT_MS, "the plugin's handshake");
   const handshakeMs = performance.now() - startedAt;
   return clientOf(child, exited, address, handshakeMs);
@@ -76,6 +77,13 @@ function clientOf(
   const stream = broker.startStream();
   stream.on("error", () => undefined);
   stream.on("data", (_: ConnInfo) => undefined);
+  const close = async (): Promise<void> => {
+    await callUnary(controller.shutdown.bind(controller), {}, EXIT_TIMEOUT_MS);
+    stream.end();
+    await withTimeout(exited, EXIT_TIMEOUT_MS, "the plugin to end");
+    for (const client of [group, controller, broker]) client.close();
+  };
+  let closing: Promise<void> | undefined;
   return {
     handshakeMs,
     pid: child.pid ?? 0,
@@ -98,11 +106,18 @@ function clientOf(
     connectInfo: (instance) => callUnary(group.connectInfo.bind(group), { instance }, CALL_TIMEOUT_MS),
     heartbeat: async (instance) =>
       void (await callUnary(group.heartbeat.bind(group), { instance }, CALL_TIMEOUT_MS)),
-    close: async () => {
-      await callUnary(controller.shutdown.bind(controller), {}, EXIT_TIMEOUT_MS);
-      stream.end();
-      await withTimeout(exited, EXIT_TIMEOUT_MS, "the plugin to end");
-      for (const client of [group, controller, broker]) client.close();
+    close: () => {
+      closing ??= close();
+      return closing;
     },
   };
+}
+
+/** Shows a person what the plugin warns of, as the runner would; its log is one JSON object a line. */
+async function showWarnings(child: ChildProcess): Promise<void> {
+  if (child.stderr === null) return;
+  for await (const line of createInterface({ input: child.stderr })) {
+    const shown = /"@level":"(warn|error)"/.test(line) || !line.startsWith("{");
+    if (shown) process.stderr.write(`${line}\n`);
+  }
 }
