@@ -103,7 +103,7 @@ async function start(
         if (removeVms) await Promise.all(pools.all().map(({ pool }) => pool.clear(REMOVE_TIMEOUT_MS)));
         await api.close();
         await pools.stop();
-        if (removeVms) await host.fabric.close();
+        await (removeVms ? host.fabric.close() : host.fabric.release());
         await unlockState();
       },
     };

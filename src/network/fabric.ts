@@ -1,7 +1,8 @@
 /**
  * The local network: one TAP a VM, nftables sets for what each may do. Its contract:
  *
- * - `open` writes the static rules once; it may be called again and changes nothing then.
+ * - `open` writes the static rules once; it may be called again and changes nothing then. From then on rules that
+ *   somebody removes come back within a second, and until then no VM is open.
  * - `attach` returns when the TAP is up and the rules are in force: only then may a VM start. If it throws,
  *   nothing is left. Attaching what is attached already is harmless.
  * - `detach` removes elements, then the TAP; what is absent already is fine.
@@ -14,6 +15,7 @@ import { type Logger, silentLogger } from "../log.ts";
 import { createTurns } from "./batch.ts";
 import { createConnectionForgetter } from "./conntrack.ts";
 import { createEgressForwarding } from "./forwarding.ts";
+import { createGuard } from "./guard.ts";
 import { readElementCounts } from "./nft.ts";
 import { elementsOf } from "./nft-elements.ts";
 import type { HostService } from "./nft-values.ts";
@@ -48,7 +50,9 @@ export interface Fabric {
   counters(): Promise<ReadonlyMap<string, TrafficCounters>>;
   /** The names of all TAPs that are ours, whether a VM uses them or not. */
   listTaps(): Promise<string[]>;
-  /** Removes our table and every TAP of ours. Not while other calls are under way. */
+  /** Looks after the rules no more: VMs stay with all that is theirs, for the next daemon. */
+  release(): Promise<void>;
+  /** Removes our tables and every TAP of ours. Not while other calls are under way. */
   close(): Promise<void>;
 }
 
@@ -76,6 +80,13 @@ export function createFabric(options: FabricOptions = {}): Fabric {
     hostServices: options.hostServices ?? [],
   };
   const rules = createRuleset(ruleOptions, logger);
+  const guard = createGuard(logger);
+  /** Rules before the guard: it lets through only what they have marked. */
+  const ensure = async (): Promise<void> => {
+    await rules.ensure();
+    await guard.ensure();
+    guard.watch(ensure);
+  };
 
   const attach = async ({ network, egressInterface, tapOwner }: Attachment): Promise<void> => {
     // Rules first: without them there must not even be a TAP.
@@ -105,7 +116,7 @@ export function createFabric(options: FabricOptions = {}): Fabric {
   };
 
   return {
-    open: () => rules.ensure(),
+    open: ensure,
     async include({ subnets, dnsServers }) {
       ruleOptions.subnets = [...new Set([...ruleOptions.subnets, ...cidrs(subnets)])];
       ruleOptions.dnsServers = [...new Set([...ruleOptions.dnsServers, ...dnsServers])];
@@ -136,9 +147,11 @@ export function createFabric(options: FabricOptions = {}): Fabric {
       );
     },
     listTaps: () => taps.list(),
+    release: () => guard.release(),
     async close() {
       // TAPs first: as long as there is one, its rules stay.
       await taps.removeAll();
+      await guard.stop();
       await rules.remove();
       await forwarding.restore();
     },

@@ -6,6 +6,7 @@
  * - Such a packet is dropped unless an element in a set lets it pass: a TAP without elements is shut.
  */
 import { createHash } from "node:crypto";
+import { MARK_PASSED, UNMARK_CHAINS } from "./guard-text.ts";
 import { changeText, NFT_TABLE, VM_SETS, type VmElement, type VmSetName } from "./nft-elements.ts";
 import { checkAddress, checkPrefix, checkService, type HostService } from "./nft-values.ts";
 import { TAP_PREFIX } from "./slots.ts";
@@ -62,7 +63,7 @@ ${constantSetText("denied_destinations", "ipv4_addr", [...METADATA_RANGES, ...op
 		iifname ${ours} goto from_vm_unchecked
 	}
 	chain from_vm_unchecked {
-		iifname . ether saddr . ip saddr @guests accept
+		iifname . ether saddr . ip saddr @guests ${MARK_PASSED} accept
 		drop
 	}
 	chain to_host {
@@ -96,9 +97,10 @@ ${constantSetText("denied_destinations", "ipv4_addr", [...METADATA_RANGES, ...op
 		oifname ${ours} goto to_vm
 	}
 	chain to_vm {
-		oifname . ip daddr @back accept
+		oifname . ip daddr @back ${MARK_PASSED} accept
 		drop
 	}
+${UNMARK_CHAINS}\
 	chain translate {
 		type nat hook postrouting priority srcnat; policy accept;
 		iifname ${ours} oifname != ${ours} masquerade

@@ -30,10 +30,8 @@ export async function applyNft(text: string): Promise<void> {
 
 /** Our tables as they are in the kernel; undefined if one of them is missing. */
 export async function readInstalledRules(): Promise<InstalledRules | undefined> {
-  const tables = (await listJson(["tables"])).flatMap(({ table }) => (table === undefined ? [] : [table]));
-  const present = (family: string): boolean =>
-    tables.some((table) => table.family === family && table.name === NFT_TABLE);
-  if (!present("inet") || !present("arp")) return undefined;
+  const tables = await listTables();
+  if (!tables.has(`inet ${NFT_TABLE}`) || !tables.has(`arp ${NFT_TABLE}`)) return undefined;
   const entries = [
     ...(await listJson(["table", "inet", NFT_TABLE])),
     ...(await listJson(["table", "arp", NFT_TABLE])),
@@ -42,6 +40,13 @@ export async function readInstalledRules(): Promise<InstalledRules | undefined> 
     chains: new Set(entries.flatMap(({ chain }) => (chain === undefined ? [] : [chain.name]))),
     elements: elementCounts(entries).map(({ element }) => element),
   };
+}
+
+/** All tables by family and name: `inet fleetingd`. */
+export async function listTables(): Promise<ReadonlySet<string>> {
+  // As text: nft 1.0.6 and older fail on JSON of a table that has an owner, as the guard's has.
+  const lines = (await listText(["tables"])).split("\n");
+  return new Set(lines.flatMap((line) => /^table (\S+ \S+)/.exec(line)?.[1] ?? []));
 }
 
 /** The elements of one of our sets with their counters. @throws FleetingdError COMMAND_FAILED if there is no such set. */
@@ -111,7 +116,6 @@ const ELEMENTS = z.array(
 );
 const NAMED = z.object({ family: z.string(), name: z.string() });
 const NFT_ENTRY = z.object({
-  table: NAMED.optional(),
   chain: NAMED.extend({
     table: z.string(),
     hook: z.string().optional(),

@@ -3,7 +3,7 @@
  *
  * Invariants: `wanted` is what the kernel has after the last change that succeeded, unless `trusted` is false. Then,
  * or when a transaction fails, the kernel is read, brought to what is wanted, and the transaction tried once more:
- * so rules that somebody removed come back with the next VM. Changes that come together are one transaction.
+ * so rules that somebody removed come back at the latest with the next VM. Changes that come together are one transaction.
  */
 import { FleetingdError } from "../errors.ts";
 import type { Logger } from "../log.ts";
@@ -34,6 +34,7 @@ const MAX_CHANGES_PER_TRANSACTION = 500;
 export function createRuleset(options: RuleOptions, logger: Logger): Ruleset {
   let wanted: ElementsByTap = new Map();
   let trusted = false;
+  let wasWritten = false;
 
   const reconcile = async (): Promise<void> => {
     trusted = false;
@@ -41,10 +42,10 @@ export function createRuleset(options: RuleOptions, logger: Logger): Ruleset {
     const found = byTap(installed?.elements ?? []);
     const merged: ElementsByTap = new Map([...found, ...wanted]);
     if (installed === undefined || !installed.chains.has(rulesMarker(options))) {
-      logger.info("writing the nftables rules", {
-        vms: merged.size,
-        before: installed ? "other version" : "none",
-      });
+      const fields = { vms: merged.size, before: installed ? "other version" : "none" };
+      if (installed === undefined && wasWritten)
+        logger.warn("our nftables rules are gone: writing them again", fields);
+      else logger.info("writing the nftables rules", fields);
       await applyNft(rebuildText(options, [...merged.values()].flat()));
     } else {
       const text = [...wanted]
@@ -57,6 +58,7 @@ export function createRuleset(options: RuleOptions, logger: Logger): Ruleset {
     }
     wanted = merged;
     trusted = true;
+    wasWritten = true;
   };
 
   const applyChanges = async (changes: readonly Change[]): Promise<void> => {
@@ -100,6 +102,7 @@ export function createRuleset(options: RuleOptions, logger: Logger): Ruleset {
       await applyNft(removalText());
       wanted = new Map();
       trusted = false;
+      wasWritten = false;
     },
   };
 }

@@ -95,7 +95,9 @@ describe("fabric", { skip: needsNamespace() }, () => {
     await fabric.open();
     const written = await rulesNow();
     await fabric.open();
-    await createFabric({ subnets: [subnet] }).open();
+    const another = createFabric({ subnets: [subnet] });
+    await another.open();
+    await another.release();
     assert.equal(await rulesNow(), written);
     const ours = written.split("table inet fleetingd")[0] ?? "";
     assert.equal(ours.trimEnd(), foreignBefore.trimEnd());
@@ -180,12 +182,14 @@ describe("fabric", { skip: needsNamespace() }, () => {
   test("a new daemon finds what the last one attached, keeps it and can remove it", async () => {
     for (const network of [first, second, third]) await fabric.attach({ network, egressInterface });
     const rules = await rulesNow();
+    await fabric.release();
     const successor = createFabric({ subnets: [subnet] });
     await successor.open();
     assert.equal(await rulesNow(), rules);
     assert.deepEqual(await successor.sweep(new Set([first.tapName, second.tapName])), [third.tapName]);
     await successor.detach(second);
     assert.deepEqual(await successor.listTaps(), [first.tapName]);
+    await successor.release();
     // The old one knows nothing of that and must cope.
     await fabric.detach(second);
     await fabric.detach(first);
@@ -194,7 +198,10 @@ describe("fabric", { skip: needsNamespace() }, () => {
   test("other static rules replace the old ones and keep the VMs", async () => {
     await fabric.attach({ network: first, egressInterface });
     const elements = await elementsNow();
-    await createFabric({ subnets: [subnet], dnsServers: ["192.0.2.53"] }).open();
+    await fabric.release();
+    const other = createFabric({ subnets: [subnet], dnsServers: ["192.0.2.53"] });
+    await other.open();
+    await other.release();
     assert.ok((await rulesNow()).includes("192.0.2.53"));
     assert.deepEqual(await elementsNow(), elements);
     await fabric.open();

@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { run } from "../../../src/host/run.ts";
-import { createFabric } from "../../../src/network/fabric.ts";
+import { waitFor } from "../../../src/host/wait.ts";
+import { createFabric, type FabricOptions } from "../../../src/network/fabric.ts";
 import { parseVmSubnet, slotNetwork } from "../../../src/network/slots.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
 import { GUEST_DEVICE, ip, openGuest, openHost, openNeighbour, type Place } from "../../helpers/netns.ts";
@@ -21,11 +22,12 @@ const SSH = 2222;
 
 const subnet = parseVmSubnet("172.16.120.");
 const [alice, bob, closed] = [slotNetwork(subnet, 0), slotNetwork(subnet, 1), slotNetwork(subnet, 2)];
-const fabric = createFabric({
+const options: FabricOptions = {
   subnets: [subnet],
   dnsServers: [HOST, METADATA],
   hostServices: [{ address: HOST, protocol: "tcp", port: 5000 }],
-});
+};
+const fabric = createFabric(options);
 
 /** The kernel's answers and errors are not the listener's. */
 const reaches = async (answer: Promise<string | undefined>): Promise<boolean> => (await answer) !== undefined;
@@ -204,9 +206,19 @@ describe("isolation", { skip: needsNamespace() }, () => {
     }
   });
 
-  describe("control: the same ways without our rules", () => {
+  describe("control: the same ways with all of our chains open", () => {
     before(async () => {
-      for (const family of ["inet", "arp"]) await run("nft", ["delete", "table", family, "fleetingd"]);
+      const mark = "meta mark set meta mark | 0x40000000";
+      await run("nft", ["-f", "-"], {
+        input: `
+          insert rule inet fleetingd check_source iifname "fltap*" ${mark} accept
+          insert rule inet fleetingd check_destination oifname "fltap*" ${mark} accept
+          insert rule inet fleetingd to_host accept
+          insert rule inet fleetingd through_host accept
+          insert rule inet fleetingd translate accept
+          insert rule arp fleetingd input accept
+        `,
+      });
     });
 
     for (const [name, isOpen] of Object.entries(ways)) {
@@ -214,11 +226,23 @@ describe("isolation", { skip: needsNamespace() }, () => {
     }
   });
 
-  test("rules that somebody removed come back, for all VMs, with the next `open`", async () => {
-    await fabric.open();
-    assert.equal(await guest.tcp({ address: OUTSIDE, port: WEB }), HOST);
-    assert.equal(await reaches(guest.tcp({ address: bob.address, port: WEB })), false);
-    assert.equal(await neighbour.tcp({ address: OUTSIDE, port: WEB }), HOST);
+  test("rules that somebody removes come back by themselves, and until then all is shut", async () => {
+    const hasOurTables = async (): Promise<boolean> => {
+      const tables = (await run("nft", ["list", "tables"])).stdout.split("\n");
+      return ["table inet fleetingd", "table arp fleetingd"].every((table) => tables.includes(table));
+    };
+    for (const removal of ["flush ruleset", "delete table inet fleetingd", "delete table arp fleetingd"]) {
+      await run("nft", [removal]);
+      await waitFor(async () => ((await hasOurTables()) ? true : undefined), {
+        timeoutMs: 10_000,
+        intervalMs: 50,
+        what: "our tables to come back",
+      });
+      assert.equal(await guest.tcp({ address: OUTSIDE, port: WEB }), HOST, removal);
+      assert.equal(await neighbour.tcp({ address: OUTSIDE, port: WEB }), HOST, removal);
+      assert.equal(await reaches(guest.tcp({ address: bob.address, port: WEB })), false, removal);
+      assert.equal(await host.tcp({ address: alice.address, port: SSH }), alice.gateway, removal);
+    }
   });
 
   test("a TAP whose elements are gone is shut, with the rules in place", async () => {
@@ -231,5 +255,32 @@ describe("isolation", { skip: needsNamespace() }, () => {
     assert.equal(await place.ping(stranger.gateway), false);
     await place.close();
     await fabric.detach(stranger);
+  });
+
+  describe("without our rules, while no daemon runs", () => {
+    before(async () => {
+      // What a daemon leaves that was killed: its rules, the guard, and VMs.
+      await fabric.release();
+      await run("nft", ["flush ruleset"]);
+    });
+
+    for (const name of Object.keys(ways).filter((way) => !way.includes("ARP"))) {
+      test(name, async () => assert.equal(await ways[name]?.(), false));
+    }
+
+    test("even the ways that are open otherwise", async () => {
+      assert.equal(await reaches(guest.tcp({ address: OUTSIDE, port: WEB })), false);
+      assert.equal(await guest.ping(alice.gateway), false);
+      assert.equal(await host.ping(alice.address), false);
+    });
+
+    test("the next daemon finds the guard, and opens them", async () => {
+      const successor = createFabric(options);
+      await successor.open();
+      for (const network of [alice, bob]) await successor.attach({ network, egressInterface: "egress0" });
+      assert.equal(await guest.tcp({ address: OUTSIDE, port: WEB }), HOST);
+      assert.equal(await reaches(guest.tcp({ address: bob.address, port: WEB })), false);
+      await successor.close();
+    });
   });
 });

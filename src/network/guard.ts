@@ -1,0 +1,154 @@
+/**
+ * The process that owns the guard's table (see guard-text.ts) and notices that somebody deletes tables.
+ *
+ * It outlives the daemon as VMs do, so they stay shut if the rules go while no daemon runs; the next one finds it by
+ * its name. There is one in a network namespace.
+ */
+import { createHash } from "node:crypto";
+import { mkdtemp, readlink, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { messageOf, systemErrorCode } from "../errors.ts";
+import { isAlive, type ProcessIdentity, spawnDetached, terminateProcess } from "../host/process.ts";
+import { listProcesses } from "../host/process-list.ts";
+import { sleep } from "../host/wait.ts";
+import type { Logger } from "../log.ts";
+import { GUARD_COMMANDS, GUARD_TABLE } from "./guard-text.ts";
+import { listTables } from "./nft.ts";
+
+export interface Guard {
+  /** Sees to it that it stands. A host whose nftables can't do this is told of once, and does without. */
+  ensure(): Promise<void>;
+  /** Calls back when a table was deleted, or when the guard itself has ended; until `release`. */
+  watch(onChange: () => Promise<void>): void;
+  /** Watches no more; the process and its table stay. */
+  release(): Promise<void>;
+  /** Ends the process, and its table with it. */
+  stop(): Promise<void>;
+}
+
+const PROCESS_NAME = "fleetingd-guard";
+const VERSION = createHash("sha256").update(GUARD_COMMANDS).digest("hex").slice(0, 8);
+const POLL_MS = 500;
+const START_TIMEOUT_MS = 2_000;
+const START_POLL_MS = 10;
+const TERMINATE_GRACE_MS = 2_000;
+
+export function createGuard(logger: Logger): Guard {
+  let process: ProcessIdentity | undefined;
+  let seenBytes = 0;
+  let timer: NodeJS.Timeout | undefined;
+  let polling: Promise<void> | undefined;
+  let unsupported = false;
+
+  const ensure = async (): Promise<void> => {
+    if (unsupported || (process !== undefined && (await isAlive(process)))) return;
+    const [name, found] = [`${PROCESS_NAME}-${VERSION}`, await findGuards()];
+    process = found.find((guard) => guard.arguments[0] === name)?.identity;
+    for (const { identity } of found.filter((guard) => guard.identity !== process)) await end(identity);
+    process ??= await start(name);
+    seenBytes = (await outputBytes(process)) ?? 0;
+    if (await standsSoon(process)) return;
+    unsupported = true;
+    logger.warn(
+      "this host's nftables has no tables with an owner, so VMs are open for a moment if somebody flushes its rules",
+      { needs: "Linux 5.12 and nftables 0.9.9" },
+    );
+  };
+
+  const look = async (onChange: () => Promise<void>): Promise<void> => {
+    const bytes = process && (await outputBytes(process));
+    if (bytes === seenBytes) return;
+    seenBytes = bytes ?? 0;
+    await onChange();
+  };
+
+  const release = async (): Promise<void> => {
+    clearTimeout(timer);
+    timer = undefined;
+    await polling;
+  };
+
+  return {
+    ensure,
+    release,
+    watch(onChange) {
+      if (timer !== undefined) return;
+      const poll = async (): Promise<void> => {
+        try {
+          await look(onChange);
+        } catch (error) {
+          seenBytes = -1;
+          logger.error("the nftables rules could not be looked after", { reason: messageOf(error) });
+        }
+        if (timer !== undefined) plan();
+      };
+      const plan = (): void => {
+        timer = setTimeout(() => {
+          polling = poll();
+        }, POLL_MS).unref();
+      };
+      plan();
+    },
+    async stop() {
+      await release();
+      for (const { identity } of await findGuards()) await end(identity);
+      process = undefined;
+    },
+  };
+}
+
+/** `nft -i`, whose input is a file that ends with a command that does not. */
+async function start(name: string): Promise<ProcessIdentity | undefined> {
+  const folder = await mkdtemp(join(tmpdir(), `${PROCESS_NAME}-`));
+  try {
+    const inputPath = join(folder, "commands");
+    await writeFile(inputPath, GUARD_COMMANDS);
+    const options = { inputPath, outputPath: join(folder, "output"), argv0: name, cwd: "/" };
+    return (await spawnDetached("nft", ["-i"], options)).identity;
+  } finally {
+    // Both files live on for as long as the process has them open.
+    await rm(folder, { recursive: true });
+  }
+}
+
+async function standsSoon(process: ProcessIdentity | undefined): Promise<boolean> {
+  const deadline = performance.now() + START_TIMEOUT_MS;
+  while (process !== undefined && performance.now() < deadline) {
+    if ((await listTables()).has(`inet ${GUARD_TABLE}`)) return true;
+    await sleep(START_POLL_MS);
+  }
+  return false;
+}
+
+/** How much it has said so far; undefined if it has ended. */
+async function outputBytes(process: ProcessIdentity | undefined): Promise<number | undefined> {
+  if (process === undefined || !(await isAlive(process))) return undefined;
+  try {
+    return (await stat(`/proc/${process.pid}/fd/1`)).size;
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+async function findGuards(): ReturnType<typeof listProcesses> {
+  const here = await namespaceOf("self");
+  const named = (await listProcesses()).filter((found) => found.arguments[0]?.startsWith(`${PROCESS_NAME}-`));
+  const namespaces = await Promise.all(named.map(({ identity }) => namespaceOf(String(identity.pid))));
+  return named.filter((_, index) => namespaces[index] === here);
+}
+
+/** Undefined if it ended meanwhile. */
+async function namespaceOf(pid: string): Promise<string | undefined> {
+  try {
+    return await readlink(`/proc/${pid}/ns/net`);
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+async function end(process: ProcessIdentity): Promise<void> {
+  await terminateProcess(process, TERMINATE_GRACE_MS);
+}
