@@ -51,6 +51,7 @@ const ALL_KEYS = [...PLUGIN_KEYS, ...POOL_KEYS];
 const DEFAULT_POOL = "default";
 const HASH_LENGTH = 12;
 const MAX_SHOWN_LIST = 120;
+const DEFAULTS: PoolConfig = toPoolConfig(poolTable.parse({}));
 
 /**
  * Which pool a plugin's configuration means.
@@ -150,7 +151,9 @@ function showValue(pool: PoolConfig, key: PoolKey): string {
 function inlineName(pool: PoolConfig): string {
   const canonical = Object.values(POOL_FIELDS)
     .toSorted()
-    .map((field) => [field, pool[field]]);
+    .map((field) => [field, pool[field]])
+    // What has its default says nothing, so a version that has more keys knows the pools of the one before.
+    .filter(([field, value]) => !isDeepStrictEqual(value, DEFAULTS[field as keyof PoolConfig]));
   const hash = createHash("sha256").update(JSON.stringify(canonical)).digest("hex");
   return `inline-${hash.slice(0, HASH_LENGTH)}`;
 }

@@ -3,12 +3,13 @@ import { dirname, join } from "node:path";
 import { messageOf } from "../errors.ts";
 import { listDirectory } from "../host/files.ts";
 import type { Journal } from "../pool/journal.ts";
-import { parseLocalData } from "../sources/local/vm.ts";
+import { clonesDirectory, parseLocalData } from "../sources/local/vm.ts";
 import type { SourceData } from "../sources/source.ts";
 import type { LocalPool } from "./local-pool.ts";
 
 export interface VmImage {
   id: string;
+  cloneDirectory: string;
   diskDirectory: string;
   goldenImage: string;
 }
@@ -33,8 +34,8 @@ export async function readVmImages(
     try {
       const local = parseLocalData(id, one);
       if (local === undefined) continue;
-      const diskDirectory = dirname(dirname(local.cloneDirectory));
-      vms.push({ id, diskDirectory, goldenImage: local.goldenImage });
+      const { cloneDirectory, goldenImage } = local;
+      vms.push({ id, cloneDirectory, diskDirectory: dirname(dirname(cloneDirectory)), goldenImage });
     } catch (error) {
       problems.push(messageOf(error));
     }
@@ -44,7 +45,7 @@ export async function readVmImages(
 
 /** Clones in the directory that belong to no record, so to somebody that we don't know. */
 export async function strangeClones(diskDirectory: string, { vms }: VmImages): Promise<string[]> {
-  const clones = await listDirectory(join(diskDirectory, "clones"));
-  const known = new Set(vms.map(({ id }) => id));
-  return clones.filter((name) => !known.has(name));
+  const directory = clonesDirectory(diskDirectory);
+  const known = new Set(vms.map(({ cloneDirectory }) => cloneDirectory));
+  return (await listDirectory(directory)).filter((name) => !known.has(join(directory, name)));
 }

@@ -42,15 +42,14 @@ export async function purge(config: Config, options: { images: boolean }, logger
     await sweepLocalHost(host, [], [...disks], logger);
     await host.fabric.close();
     for (const folder of STATE_FOLDERS) await removeTree(join(stateDirectory, folder));
-    for (const disk of disks) await removeImages(disk, options.images ? IMAGE_FOLDERS : []);
+    if (options.images) for (const disk of disks) await removeImages(disk);
   } finally {
     await unlockState();
   }
 }
 
-async function removeImages(diskDirectory: string, folders: readonly string[]): Promise<void> {
-  await removeTree(join(diskDirectory, "clones"));
-  for (const folder of folders) {
+async function removeImages(diskDirectory: string): Promise<void> {
+  for (const folder of IMAGE_FOLDERS) {
     // One by one, so that a folder that somebody has mounted there stays.
     for (const name of await listDirectory(join(diskDirectory, folder)))
       await removeTree(join(diskDirectory, folder, name));

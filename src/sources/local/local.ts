@@ -32,7 +32,15 @@ import type {
 import type { GoldenImages } from "./golden-images.ts";
 import type { LocalHost } from "./host.ts";
 import { consoleTail } from "./prebuild.ts";
-import { type LocalData, networkOf, parseLocalData, seedPath, vmSpec } from "./vm.ts";
+import {
+  cloneSuffix,
+  clonesDirectory,
+  type LocalData,
+  networkOf,
+  parseLocalData,
+  seedPath,
+  vmSpec,
+} from "./vm.ts";
 
 export interface LocalSourceOptions {
   host: LocalHost;
@@ -83,7 +91,9 @@ export class LocalSource implements Source {
     const golden = await this.#options.images.current(signal);
     signal.throwIfAborted();
     const network = this.#leases.acquire();
-    const cloneDirectory = join(this.#options.diskDirectory, "clones", id);
+    const { diskDirectory, host } = this.#options;
+    const cloneName = `${id}${cloneSuffix(host.stateDirectory)}`;
+    const cloneDirectory = join(clonesDirectory(diskDirectory), cloneName);
     const { slot } = network;
     const data: LocalData = {
       subnet: this.#options.subnet.cidr,
@@ -104,7 +114,7 @@ export class LocalSource implements Source {
     ]);
 
     context.phase("boot");
-    const { console, bootProfile, host } = this.#options;
+    const { console, bootProfile } = this.#options;
     const { machineId } = identity;
     const machine = { vcpus, memoryMiB, console, bootProfile, emulated: host.emulated };
     const spec = vmSpec({ ...machine, id, directory, machineId, golden, clone, network });

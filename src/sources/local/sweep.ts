@@ -7,7 +7,7 @@ import { exists, listDirectory, removeTree } from "../../host/files.ts";
 import type { Logger } from "../../log.ts";
 import type { StoredInstance } from "../source.ts";
 import type { LocalHost } from "./host.ts";
-import { networkOf, parseLocalData } from "./vm.ts";
+import { cloneSuffix, clonesDirectory, networkOf, parseLocalData } from "./vm.ts";
 
 /**
  * Removes what no record names. Call it once at start, before anything new is made.
@@ -38,20 +38,24 @@ export async function sweepLocalHost(
   if (swept.length > 0) logger.warn("removed TAPs that no VM has", { taps: swept.join(", ") });
 
   const clones = new Set(data.map(({ cloneDirectory }) => cloneDirectory));
-  const parents = new Set([
-    ...diskDirectories.map((directory) => join(directory, "clones")),
-    ...[...clones].map(dirname),
-  ]);
-  for (const parent of parents) await removeOthers(parent, clones, logger);
-  await removeOthers(vmsDirectory, known, logger);
+  const parents = new Set([...diskDirectories.map(clonesDirectory), ...[...clones].map(dirname)]);
+  const suffix = cloneSuffix(host.stateDirectory);
+  for (const parent of parents) await removeOthers(parent, suffix, clones, logger);
+  await removeOthers(vmsDirectory, "", known, logger);
   await removeTree(prebuildDirectory);
 }
 
-async function removeOthers(parent: string, keep: ReadonlySet<string>, logger: Logger): Promise<void> {
+/** Removes all folders in `parent` whose name ends so, but those to keep. */
+async function removeOthers(
+  parent: string,
+  suffix: string,
+  keep: ReadonlySet<string>,
+  logger: Logger,
+): Promise<void> {
   for (const name of await listDirectory(parent)) {
     const path = join(parent, name);
     // A record that lies there is the pool's to judge, whatever it says.
-    if (keep.has(path) || (await exists(join(path, "record.json")))) continue;
+    if (!name.endsWith(suffix) || keep.has(path) || (await exists(join(path, "record.json")))) continue;
     logger.warn("removing a folder that belongs to no VM", { path });
     await removeTree(path);
   }

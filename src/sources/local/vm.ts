@@ -1,4 +1,5 @@
 /** What the local source keeps of a VM, and the pure description that a hypervisor gets. */
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { z } from "zod";
 import { cloneKernelArguments } from "../../cloudinit/kernel-arguments.ts";
@@ -32,6 +33,14 @@ export function parseLocalData(id: string, data: SourceData): LocalData | undefi
   throw new FleetingdError("CORRUPT", `the record of ${id} does not describe a local VM`, {
     cause: parsed.error,
   });
+}
+
+/** Where the clones of a disk directory are, whoever's they are. */
+export const clonesDirectory = (diskDirectory: string): string => join(diskDirectory, "clones");
+
+/** How the names of our clones end: another daemon may have its own in the same disk directory. */
+export function cloneSuffix(stateDirectory: string): string {
+  return `.${createHash("sha256").update(stateDirectory).digest("hex").slice(0, 8)}`;
 }
 
 /** The network of a VM that may have been made by an earlier configuration. */
