@@ -1,6 +1,5 @@
 /** Writes a seed disk: a small ISO9660 image labelled `cidata`, as NoCloud wants it. */
 import { chmod, mkdtemp, rename, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { FleetingdError } from "../errors.ts";
 import { findProgram, removeTree } from "../host/files.ts";
@@ -22,7 +21,8 @@ const PROGRAMS: ReadonlyArray<[program: string, leading: readonly string[]]> = [
  */
 export async function writeSeed(path: string, files: SeedFiles, signal?: AbortSignal): Promise<void> {
   const [program, leading] = await findIsoProgram();
-  const scratch = await mkdtemp(join(tmpdir(), "fleetingd-seed-"));
+  // Beside the disk, for it holds private keys: whoever is killed here leaves it where it is removed with its VM.
+  const scratch = await mkdtemp(`${path}.`);
   const temporary = `${path}.tmp`;
   try {
     for (const [name, content] of Object.entries(files)) {

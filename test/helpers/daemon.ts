@@ -7,10 +7,12 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { credentials } from "@grpc/grpc-js";
 import type { DaemonStatus } from "../../src/api/status.ts";
-import { type PluginClient, startPlugin } from "../../src/cli/demo/plugin-client.ts";
+import { loginTarget, type PluginClient, startPlugin } from "../../src/cli/demo/plugin-client.ts";
 import { systemErrorCode } from "../../src/errors.ts";
+import type { ConnectInfoResponse } from "../../src/gen/fleeting.ts";
 import { DaemonClient, type PrebuildProgress } from "../../src/gen/fleetingd.ts";
 import { callUnary } from "../../src/host/grpc.ts";
+import { type Login, waitForLogin } from "../../src/host/ssh.ts";
 import { connectUnixSocket } from "../../src/host/unix-socket.ts";
 import { waitFor } from "../../src/host/wait.ts";
 
@@ -79,6 +81,11 @@ export function poolToml(name: string, more: Readonly<Record<string, unknown>> =
 function tableToml(name: string, keys: Readonly<Record<string, unknown>>): string {
   const lines = Object.entries(keys).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
   return `[${name}]\n${lines.join("\n")}\n`;
+}
+
+/** Logs in as the runner does. */
+export function logIn(info: ConnectInfoResponse, timeoutMs = VM_TIMEOUT_MS): Promise<Login> {
+  return waitForLogin(loginTarget(info), { timeoutMs, signal: AbortSignal.timeout(timeoutMs + 10_000) });
 }
 
 export async function startTestDaemon(options: TestDaemonOptions): Promise<TestDaemon> {

@@ -7,6 +7,7 @@ import { fetchBaseImage } from "../../src/daemon/base-images.ts";
 import { createLogger } from "../../src/log.ts";
 import { IMAGES } from "./daemon.ts";
 import { buildGoTests } from "./go-tests.ts";
+import { buildStandInVm } from "./stand-in-vm.ts";
 import { prepareTinyGuest } from "./tiny-guest.ts";
 
 await mkdir(IMAGES, { recursive: true });
@@ -23,3 +24,4 @@ await prepareTinyGuest();
 say("Go modules");
 await buildGoTests("provisioning");
 await buildGoTests("taskscaler");
+await buildStandInVm();

@@ -18,9 +18,9 @@ export interface GoTestsOptions {
   timeoutMs: number;
 }
 
-const BUILD_TIMEOUT_MS = 600_000;
+export const GO_BUILD_TIMEOUT_MS = 600_000;
 // Go downloads a newer toolchain from the module proxy where the installed one (1.21 or later) is too old for a module.
-const GO_ENV = { GOTOOLCHAIN: "auto", GOFLAGS: "-mod=readonly" } as const;
+export const GO_ENV = { GOTOOLCHAIN: "auto", GOFLAGS: "-mod=readonly" } as const;
 
 /** Why the Go tests can't run here, or undefined if they can. */
 export async function goMissing(): Promise<string | undefined> {
@@ -42,7 +42,7 @@ export async function buildGoTests(module: GoModule): Promise<string> {
   await execa("go", ["test", "-c", "-o", program, "."], {
     cwd: moduleDirectory(module),
     env: GO_ENV,
-    timeout: BUILD_TIMEOUT_MS,
+    timeout: GO_BUILD_TIMEOUT_MS,
   });
   return program;
 }

@@ -1,0 +1,157 @@
+/**
+ * A host for the real daemon whose VMs are stand-ins: everything else (records, rules, TAPs, clones, seeds, processes) is
+ * the host's own, in the namespaces of the suite.
+ */
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { InstanceStatus } from "../../src/api/status.ts";
+import { listDirectory } from "../../src/host/files.ts";
+import { listProcesses } from "../../src/host/process-list.ts";
+import { waitFor } from "../../src/host/wait.ts";
+import { parseVmProcess } from "../../src/hypervisor/qemu/arguments.ts";
+import { readInstalledRules } from "../../src/network/nft.ts";
+import { isTapName, parseVmSubnet, slotNetwork, slotOfAddress } from "../../src/network/slots.ts";
+import { poolToml, startTestDaemon, type TestDaemon } from "./daemon.ts";
+import { createPrograms, type Programs } from "./stand-in-vm.ts";
+
+export const STAND_IN_POOL = "ci";
+const SUBNET = parseVmSubnet("172.16.0.0/16");
+const MIB = 1024 ** 2;
+const SETTLE_MS = 30_000;
+
+export interface StandInWorld {
+  readonly folder: string;
+  readonly stateDirectory: string;
+  readonly diskDirectory: string;
+  readonly programs: Programs;
+  /** Starts a daemon on what the one before it left; its VMs outlive it. */
+  start(options?: StartOptions): Promise<TestDaemon>;
+  /** What there is on the host of VMs. */
+  inspect(): Promise<Belongings>;
+  /** Waits until the host has exactly what these instances need, and asserts that. */
+  assertOnly(instances: () => Promise<readonly Pick<InstanceStatus, "id" | "address">[]>): Promise<void>;
+  remove(): Promise<void>;
+}
+
+export interface StartOptions {
+  /** Keys of the pool. */
+  pool?: Readonly<Record<string, unknown>>;
+  /** Keys of `[daemon]`. */
+  settings?: Readonly<Record<string, unknown>>;
+  /** Modules of this folder that Node loads before the daemon. */
+  preload?: readonly string[];
+  env?: Readonly<Record<string, string>>;
+  ephemeral?: boolean;
+}
+
+/** By kind, sorted: ids of instances, but names for TAPs. */
+export interface Belongings {
+  processes: string[];
+  records: string[];
+  clones: string[];
+  taps: string[];
+  rules: string[];
+  /** In the daemon's own temporary folder. */
+  scratch: string[];
+}
+
+export async function createStandInWorld(): Promise<StandInWorld> {
+  const folder = await mkdtemp(join(tmpdir(), "stand-in-world-"));
+  const stateDirectory = join(folder, "state");
+  const diskDirectory = join(folder, "disks");
+  const scratch = join(folder, "tmp");
+  for (const directory of [scratch, diskDirectory]) await mkdir(directory);
+  const programs = await createPrograms(folder);
+  const image = await makeImage(folder);
+  const inspect = async (): Promise<Belongings> => {
+    const processes = (await listProcesses()).flatMap(({ arguments: words }) =>
+      words[0] === programs.hypervisor ? [parseVmProcess(words)?.id ?? "unknown"] : [],
+    );
+    const rules = new Set((await readInstalledRules())?.elements.map(({ key }) => key[0] ?? "") ?? []);
+    return {
+      processes: processes.sort(),
+      records: (await listDirectory(join(stateDirectory, "vms"))).sort(),
+      clones: (await listDirectory(join(diskDirectory, "clones"))).sort(),
+      taps: (await readdir("/proc/sys/net/ipv4/conf")).filter(isTapName).sort(),
+      rules: [...rules].sort(),
+      scratch: await readdir(scratch),
+    };
+  };
+  return {
+    folder,
+    stateDirectory,
+    diskDirectory,
+    programs,
+    inspect,
+    start: ({ pool, settings, preload = [], env, ephemeral = false } = {}) =>
+      startTestDaemon({
+        directory: folder,
+        keepVms: !ephemeral,
+        keepDirectory: true,
+        image,
+        pools: poolToml(STAND_IN_POOL, {
+          vm_disk_directory: diskDirectory,
+          vm_disk_size_gb: 1,
+          vm_memory_mb: 128,
+          vm_subnet: SUBNET.cidr,
+          boot_timeout: "10s",
+          ...pool,
+        }),
+        settings: {
+          state_directory: stateDirectory,
+          max_concurrent_creates: 4,
+          memory_overcommit_percent: 1000,
+          max_vcpus_per_core: 256,
+          disk_reserve_gb: 0,
+          ...settings,
+        },
+        env: {
+          PATH: programs.path,
+          TMPDIR: scratch,
+          NODE_OPTIONS: preload.map(preloadOption).join(" "),
+          ...env,
+        },
+      }),
+    async assertOnly(instances) {
+      let difference: unknown;
+      const same = async (): Promise<true | undefined> => {
+        try {
+          assert.deepEqual(await inspect(), belongingsOf(await instances()));
+          return true;
+        } catch (error) {
+          if (!(error instanceof assert.AssertionError)) throw error;
+          difference = error;
+          return undefined;
+        }
+      };
+      const options = { timeoutMs: SETTLE_MS, intervalMs: 20, what: "the host to have only what is needed" };
+      await waitFor(same, options).catch((error: unknown) => {
+        throw difference ?? error;
+      });
+    },
+    remove: () => rm(folder, { recursive: true }),
+  };
+}
+
+function belongingsOf(instances: readonly Pick<InstanceStatus, "id" | "address">[]): Belongings {
+  const ids = instances.map(({ id }) => id).sort();
+  const taps = instances
+    .map(({ address }) => slotNetwork(SUBNET, slotOfAddress(SUBNET, address ?? "") ?? 0).tapName)
+    .sort();
+  return { processes: ids, records: ids, clones: ids, taps, rules: taps, scratch: [] };
+}
+
+function preloadOption(name: string): string {
+  return `--import=${fileURLToPath(new URL(name, import.meta.url))}`;
+}
+
+/** A disk and a kernel that no stand-in looks into. */
+async function makeImage(folder: string): Promise<Readonly<Record<string, unknown>>> {
+  const [disk, kernel] = [join(folder, "disk.raw"), join(folder, "vmlinuz")];
+  await writeFile(disk, Buffer.alloc(MIB, "disk"));
+  await writeFile(kernel, "a kernel");
+  return { type: "files", disk, kernel };
+}
