@@ -6,7 +6,7 @@
  * - `attach` returns when the TAP is up and the rules are in force: only then may a VM start. If it throws,
  *   nothing is left. Attaching what is attached already is harmless.
  * - `detach` removes elements, then the TAP; what is absent already is fine.
- * - Nothing outside our own table and our own TAPs (names in `TAP_PREFIX`) is ever changed, but for the IPv4
+ * - Nothing outside our own table and our own TAPs (names in `TAP_PREFIX`) is ever changed, but for the
  *   forwarding of the egress interface.
  * - Every call may be made concurrently; calls for the same VM take effect in their order.
  */
@@ -16,9 +16,12 @@ import { createTurns } from "./batch.ts";
 import { createConnectionForgetter } from "./conntrack.ts";
 import { createEgressForwarding } from "./forwarding.ts";
 import { createGuard } from "./guard.ts";
+import type { Ipv6Prefix } from "./ipv6.ts";
 import { readElementCounts } from "./nft.ts";
 import { elementsOf } from "./nft-elements.ts";
+import type { RuleOptions } from "./nft-text.ts";
 import type { HostService } from "./nft-values.ts";
+import { DEFAULT_POLICY, type Policy } from "./policy.ts";
 import { createRuleset } from "./ruleset.ts";
 import { addressOfTap, isTapName, type SlotNetwork, type VmSubnet } from "./slots.ts";
 import { createTaps, type TapOwner } from "./taps.ts";
@@ -27,6 +30,8 @@ export interface Attachment {
   network: SlotNetwork;
   /** The interface through which this VM reaches the outside; undefined: it does not. */
   egressInterface: string | undefined;
+  /** The name of its pool's policy, which must be known; left out: every VM's rules, and no more. */
+  policy?: string | undefined;
   /** Who may open the TAP; root if it is left out. Only counts when the TAP is made. */
   tapOwner?: TapOwner | undefined;
 }
@@ -41,7 +46,9 @@ export interface TrafficCounters {
 export interface Fabric {
   open(): Promise<void>;
   /** Lets VMs of further prefixes in, and their resolvers: for a pool that comes while the daemon runs. */
-  include(more: { subnets: readonly VmSubnet[]; dnsServers: readonly string[] }): Promise<void>;
+  include(more: IncludedPool): Promise<void>;
+  /** Puts a policy in force at once, for VMs that have it already, too. Their connections go on unless it forbids them. */
+  setPolicy(policy: Policy): Promise<void>;
   attach(attachment: Attachment): Promise<void>;
   detach(network: SlotNetwork): Promise<void>;
   /** Detaches every VM, known or left over, whose TAP name is not in `keep`; returns the names of those. */
@@ -56,15 +63,30 @@ export interface Fabric {
   close(): Promise<void>;
 }
 
+/** What rules for all VMs have to know of a pool. */
+export interface IncludedPool {
+  subnets: readonly VmSubnet[];
+  subnets6?: readonly Ipv6Prefix[];
+  dnsServers: readonly string[];
+}
+
 export interface FabricOptions {
   /** Every prefix that VMs have addresses in: no VM reaches another one's prefix through the outside. */
   subnets?: readonly VmSubnet[];
+  subnets6?: readonly Ipv6Prefix[];
   /** The resolvers that the VMs' network-config names, in IPv4; also reachable if they are on the host or link-local. */
   dnsServers?: readonly string[];
   /** What VMs may use on the host beside ICMP echo to their gateway and the resolvers. */
   hostServices?: readonly HostService[];
+  policies?: readonly Policy[];
+  /** Whether VMs stay shut while our rules are away (see guard-text.ts). Default true. */
+  guard?: boolean;
   logger?: Logger;
 }
+
+const NO_TRAFFIC: TrafficCounters = { sentBytes: 0, sentPackets: 0, receivedBytes: 0, receivedPackets: 0 };
+
+const cidrs = (prefixes: readonly { cidr: string }[]): string[] => prefixes.map(({ cidr }) => cidr);
 
 /** The fabric of this network namespace; there must be only one. Does nothing until it is used. */
 export function createFabric(options: FabricOptions = {}): Fabric {
@@ -73,14 +95,10 @@ export function createFabric(options: FabricOptions = {}): Fabric {
   const forwarding = createEgressForwarding(logger);
   const inTurn = createTurns();
   const forgetConnections = createConnectionForgetter(logger);
-  const cidrs = (subnets: readonly VmSubnet[]): string[] => subnets.map((subnet) => subnet.cidr);
-  const ruleOptions = {
-    subnets: cidrs(options.subnets ?? []),
-    dnsServers: options.dnsServers ?? [],
-    hostServices: options.hostServices ?? [],
-  };
+  const ruleOptions = ruleOptionsOf(options);
+  let { subnets, subnets6, dnsServers }: Included = ruleOptions;
   const rules = createRuleset(ruleOptions, logger);
-  const guard = createGuard(logger);
+  const guard = createGuard(options.guard ?? true, logger);
   /** Rules before the guard: it lets through only what they have marked. */
   const ensure = async (): Promise<void> => {
     await rules.ensure();
@@ -88,11 +106,15 @@ export function createFabric(options: FabricOptions = {}): Fabric {
     guard.watch(ensure);
   };
 
-  const attach = async ({ network, egressInterface, tapOwner }: Attachment): Promise<void> => {
+  const attach = async ({ network, egressInterface, policy, tapOwner }: Attachment): Promise<void> => {
+    const policyName = policy ?? DEFAULT_POLICY.name;
+    if (!rules.hasPolicy(policyName)) {
+      throw new FleetingdError("INVALID_ARGUMENT", `there is no network policy of the name ${policyName}`);
+    }
     // Rules first: without them there must not even be a TAP.
-    await rules.set(network.tapName, elementsOf(network, egressInterface));
+    await rules.set(network.tapName, elementsOf(network, egressInterface, policyName));
     try {
-      if (egressInterface !== undefined) await forwarding.enable(egressInterface);
+      if (egressInterface !== undefined) await forwarding.enable(egressInterface, network.ipv6 !== undefined);
       await taps.create(network, tapOwner);
     } catch (error) {
       await rules.set(network.tapName, []).catch((undoError: unknown) =>
@@ -117,11 +139,13 @@ export function createFabric(options: FabricOptions = {}): Fabric {
 
   return {
     open: ensure,
-    async include({ subnets, dnsServers }) {
-      ruleOptions.subnets = [...new Set([...ruleOptions.subnets, ...cidrs(subnets)])];
-      ruleOptions.dnsServers = [...new Set([...ruleOptions.dnsServers, ...dnsServers])];
-      await rules.ensure();
+    async include(more) {
+      subnets = [...new Set([...subnets, ...cidrs(more.subnets)])];
+      subnets6 = [...new Set([...subnets6, ...cidrs(more.subnets6 ?? [])])];
+      dnsServers = [...new Set([...dnsServers, ...more.dnsServers])];
+      await rules.configure({ subnets, subnets6, dnsServers });
     },
+    setPolicy: (policy) => rules.setPolicy(policy),
     attach: (attachment) => inTurn(attachment.network.tapName, () => attach(attachment)),
     detach: ({ tapName }) => inTurn(tapName, () => detach(tapName)),
     async sweep(keep) {
@@ -130,22 +154,7 @@ export function createFabric(options: FabricOptions = {}): Fabric {
       await Promise.all(leftOver.map((tapName) => inTurn(tapName, () => detach(tapName))));
       return leftOver;
     },
-    async counters() {
-      const [sent, received] = await Promise.all([readElementCounts("guests"), readElementCounts("back")]);
-      const receivedBy = new Map(received.map((count) => [count.element.key[0], count]));
-      return new Map(
-        sent.map(({ element: { key }, packets, bytes }) => {
-          const back = receivedBy.get(key[0]);
-          const counters: TrafficCounters = {
-            sentBytes: bytes,
-            sentPackets: packets,
-            receivedBytes: back?.bytes ?? 0,
-            receivedPackets: back?.packets ?? 0,
-          };
-          return [key[0] ?? "", counters] as const;
-        }),
-      );
-    },
+    counters: readCounters,
     listTaps: () => taps.list(),
     release: () => guard.release(),
     async close() {
@@ -156,4 +165,32 @@ export function createFabric(options: FabricOptions = {}): Fabric {
       await forwarding.restore();
     },
   };
+}
+
+type Included = Pick<RuleOptions, "subnets" | "subnets6" | "dnsServers">;
+
+function ruleOptionsOf(options: FabricOptions): RuleOptions {
+  const policies = [DEFAULT_POLICY, ...(options.policies ?? [])];
+  return {
+    subnets: cidrs(options.subnets ?? []),
+    subnets6: cidrs(options.subnets6 ?? []),
+    dnsServers: options.dnsServers ?? [],
+    hostServices: options.hostServices ?? [],
+    policies: new Map(policies.map((policy) => [policy.name, policy])),
+  };
+}
+
+async function readCounters(): Promise<Map<string, TrafficCounters>> {
+  const counters = new Map<string, TrafficCounters>();
+  for (const set of ["guests", "guests6", "back", "back6"] as const) {
+    for (const { element, packets, bytes } of await readElementCounts(set)) {
+      const [tapName = ""] = element.key;
+      const sum = counters.get(tapName) ?? { ...NO_TRAFFIC };
+      const sent = set.startsWith("guests");
+      sum[sent ? "sentPackets" : "receivedPackets"] += packets;
+      sum[sent ? "sentBytes" : "receivedBytes"] += bytes;
+      counters.set(tapName, sum);
+    }
+  }
+  return counters;
 }

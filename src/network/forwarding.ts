@@ -6,11 +6,14 @@
 import { exists } from "../host/files.ts";
 import type { Logger } from "../log.ts";
 import { checkInterfaceName } from "./interface-name.ts";
-import { IPV4_SETTINGS, isForwarding, setForwarding } from "./sysctl.ts";
+import { IPV4_SETTINGS, isForwarding, setForwarding, setForwarding6 } from "./sysctl.ts";
 
 export interface EgressForwarding {
-  /** Sees to it that the egress interface forwards. @throws FleetingdError NOT_FOUND, PERMISSION, INVALID_CONFIG */
-  enable(interfaceName: string): Promise<void>;
+  /**
+   * Sees to it that the egress interface forwards IPv4, and IPv6 if it is wanted.
+   * @throws FleetingdError NOT_FOUND, PERMISSION, INVALID_CONFIG, UNAVAILABLE
+   */
+  enable(interfaceName: string, withIpv6: boolean): Promise<void>;
   /** The interfaces that did not forward before `enable`. */
   readonly changed: ReadonlySet<string>;
   /** Puts these back as they were, unless forwarding was switched on for the whole host in the meantime. */
@@ -19,22 +22,30 @@ export interface EgressForwarding {
 
 export function createEgressForwarding(logger: Logger): EgressForwarding {
   const changed = new Set<string>();
+  const changed6 = new Set<string>();
   return {
     changed,
-    async enable(interfaceName) {
-      if (!(await setForwarding(checkInterfaceName(interfaceName), true))) return;
-      changed.add(interfaceName);
-      logger.info("switched on IPv4 forwarding of the egress interface", { interface: interfaceName });
+    async enable(interfaceName, withIpv6) {
+      const fields = { interface: checkInterfaceName(interfaceName) };
+      if (await setForwarding(interfaceName, true)) {
+        changed.add(interfaceName);
+        logger.info("switched on IPv4 forwarding of the egress interface", fields);
+      }
+      if (withIpv6 && (await setForwarding6(interfaceName, true))) {
+        changed6.add(interfaceName);
+        logger.info("switched on IPv6 forwarding of the egress interface", fields);
+      }
     },
     async restore() {
       const everywhere = await isForwarding("all");
-      for (const interfaceName of changed) {
-        if (!everywhere && (await exists(`${IPV4_SETTINGS}/${interfaceName}`))) {
-          await setForwarding(interfaceName, false);
-          logger.info("switched off IPv4 forwarding of the egress interface", { interface: interfaceName });
-        }
-        changed.delete(interfaceName);
+      for (const interfaceName of new Set([...changed, ...changed6])) {
+        if (!(await exists(`${IPV4_SETTINGS}/${interfaceName}`))) continue;
+        if (!everywhere && changed.has(interfaceName)) await setForwarding(interfaceName, false);
+        if (changed6.has(interfaceName)) await setForwarding6(interfaceName, false);
+        logger.info("forwarding of the egress interface is as it was before", { interface: interfaceName });
       }
+      changed.clear();
+      changed6.clear();
     },
   };
 }

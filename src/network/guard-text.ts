@@ -31,12 +31,14 @@ export const UNMARK_CHAINS = `\
 	}
 `;
 
-/** What the guard's `nft -i` reads: one command a line. The last one never ends. */
-export const GUARD_COMMANDS = `\
+/** What the guard's `nft -i` reads last: this never ends. */
+export const WATCH_COMMAND = "monitor destroy tables\n";
+
+/** What it reads before that, as one line. */
+export const GUARD_COMMAND = `\
 add table inet ${GUARD_TABLE} { flags owner; \
 chain from_vm { type filter hook prerouting priority raw + 1; policy accept; iifname ${ours} meta mark & ${hex(MARK)} == 0 drop; }; \
 chain to_vm { type filter hook postrouting priority filter + 1; policy accept; oifname ${ours} meta mark & ${hex(MARK)} == 0 drop; }; }
-monitor destroy tables
 `;
 
 function hex(value: number): string {

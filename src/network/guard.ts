@@ -13,7 +13,7 @@ import { isAlive, type ProcessIdentity, spawnDetached, terminateProcess } from "
 import { listProcesses } from "../host/process-list.ts";
 import { sleep } from "../host/wait.ts";
 import type { Logger } from "../log.ts";
-import { GUARD_COMMANDS, GUARD_TABLE } from "./guard-text.ts";
+import { GUARD_COMMAND, GUARD_TABLE, WATCH_COMMAND } from "./guard-text.ts";
 import { listTables } from "./nft.ts";
 
 export interface Guard {
@@ -28,28 +28,28 @@ export interface Guard {
 }
 
 const PROCESS_NAME = "fleetingd-guard";
-const VERSION = createHash("sha256").update(GUARD_COMMANDS).digest("hex").slice(0, 8);
 const POLL_MS = 500;
 const START_TIMEOUT_MS = 2_000;
 const START_POLL_MS = 10;
 const TERMINATE_GRACE_MS = 2_000;
 
-export function createGuard(logger: Logger): Guard {
+/** @param shuts Whether VMs are shut while our rules are away; otherwise it only watches. */
+export function createGuard(shuts: boolean, logger: Logger): Guard {
+  const commands = `${shuts ? GUARD_COMMAND : ""}${WATCH_COMMAND}`;
+  const name = `${PROCESS_NAME}-${createHash("sha256").update(commands).digest("hex").slice(0, 8)}`;
   let process: ProcessIdentity | undefined;
   let seenBytes = 0;
   let timer: NodeJS.Timeout | undefined;
   let polling: Promise<void> | undefined;
-  let unsupported = false;
 
   const ensure = async (): Promise<void> => {
-    if (unsupported || (process !== undefined && (await isAlive(process)))) return;
-    const [name, found] = [`${PROCESS_NAME}-${VERSION}`, await findGuards()];
+    if (process !== undefined && (await isAlive(process))) return;
+    const found = await findGuards();
     process = found.find((guard) => guard.arguments[0] === name)?.identity;
     for (const { identity } of found.filter((guard) => guard.identity !== process)) await end(identity);
-    process ??= await start(name);
+    process ??= await start(name, commands);
     seenBytes = (await outputBytes(process)) ?? 0;
-    if (await standsSoon(process)) return;
-    unsupported = true;
+    if (!shuts || (await standsSoon(process))) return;
     logger.warn(
       "this host's nftables has no tables with an owner, so VMs are open for a moment if somebody flushes its rules",
       { needs: "Linux 5.12 and nftables 0.9.9" },
@@ -99,11 +99,11 @@ export function createGuard(logger: Logger): Guard {
 }
 
 /** `nft -i`, whose input is a file that ends with a command that does not. */
-async function start(name: string): Promise<ProcessIdentity | undefined> {
+async function start(name: string, commands: string): Promise<ProcessIdentity | undefined> {
   const folder = await mkdtemp(join(tmpdir(), `${PROCESS_NAME}-`));
   try {
     const inputPath = join(folder, "commands");
-    await writeFile(inputPath, GUARD_COMMANDS);
+    await writeFile(inputPath, commands);
     const options = { inputPath, outputPath: join(folder, "output"), argv0: name, cwd: "/" };
     return (await spawnDetached("nft", ["-i"], options)).identity;
   } finally {

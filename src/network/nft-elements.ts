@@ -3,17 +3,25 @@
  * TAP's name, so a VM's elements can be found again.
  */
 import { checkInterfaceName } from "./interface-name.ts";
-import { checkAddress, oddValue } from "./nft-values.ts";
+import { checkAddress, checkAddress6, checkPolicyName, oddValue } from "./nft-values.ts";
 import { isTapName, type SlotNetwork } from "./slots.ts";
 
 /** The name of our tables, the only ones that we ever change. */
 export const NFT_TABLE = "fleetingd";
 
-interface SetDefinition {
+/** The chain that all traffic of a VM with this policy goes through. */
+export const vmChain = (policy: string): string => `vm_${policy}`;
+/** The chain that decides what of a VM with this policy leaves for the outside. */
+export const outChain = (policy: string): string => `out_${policy}`;
+
+/** A set or map of ours that holds VMs. */
+export interface SetDefinition {
   family: "inet" | "arp";
   types: readonly string[];
   /** Whether the kernel counts packets and bytes for each element. */
   counted: boolean;
+  /** A map: each element also says where to go on. */
+  verdict?: "jump" | "goto";
 }
 
 /** The sets that hold VMs, by a name that is unique over both tables. */
@@ -22,8 +30,13 @@ export const VM_SETS = {
   guests: { family: "inet", types: ["ifname", "ether_addr", "ipv4_addr"], counted: true },
   /** Who may be sent to: TAP, IPv4 address. */
   back: { family: "inet", types: ["ifname", "ipv4_addr"], counted: true },
+  /** The same two for IPv6; a VM has a link-local address besides, for neighbour discovery. */
+  guests6: { family: "inet", types: ["ifname", "ether_addr", "ipv6_addr"], counted: true },
+  back6: { family: "inet", types: ["ifname", "ipv6_addr"], counted: true },
+  /** Which policy a VM has: TAP. */
+  policies: { family: "inet", types: ["ifname"], counted: false, verdict: "jump" },
   /** Which way out a VM has: TAP, egress interface. */
-  egress: { family: "inet", types: ["ifname", "ifname"], counted: false },
+  egress: { family: "inet", types: ["ifname", "ifname"], counted: false, verdict: "goto" },
   /** Who may ask for whom: TAP, MAC, guest's address, gateway's address. */
   arp_guests: {
     family: "arp",
@@ -34,10 +47,12 @@ export const VM_SETS = {
 
 export type VmSetName = keyof typeof VM_SETS;
 
-/** One element of one set; `key` has as many fields as the set has types. */
+/** One element of one set or map; `key` has as many fields as it has types. */
 export interface VmElement {
   set: VmSetName;
   key: readonly string[];
+  /** The chain to go on in, for a map. */
+  chain?: string | undefined;
 }
 
 /**
@@ -45,18 +60,36 @@ export interface VmElement {
  * @throws FleetingdError INVALID_CONFIG for an odd interface name, INVALID_ARGUMENT for anything else that is odd:
  *   all this becomes text that nft reads
  */
-export function elementsOf(network: SlotNetwork, egressInterface: string | undefined): VmElement[] {
-  const { tapName, macAddress, address, gateway } = network;
+export function elementsOf(
+  network: SlotNetwork,
+  egressInterface: string | undefined,
+  policy: string,
+): VmElement[] {
+  const { tapName, macAddress, address, gateway, ipv6 } = network;
   if (!isTapName(tapName)) throw oddValue("TAP name", tapName);
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(macAddress)) throw oddValue("MAC address", macAddress);
   for (const each of [address, gateway]) checkAddress(each);
+  const addresses6 = ipv6 === undefined ? [] : [ipv6.address, ipv6.linkLocal];
+  for (const each of addresses6) checkAddress6(each);
+  checkPolicyName(policy);
   return [
     { set: "guests", key: [tapName, macAddress, address] },
     { set: "back", key: [tapName, address] },
     { set: "arp_guests", key: [tapName, macAddress, address, gateway] },
+    ...addresses6.flatMap((each): VmElement[] => [
+      { set: "guests6", key: [tapName, macAddress, each] },
+      { set: "back6", key: [tapName, each] },
+    ]),
+    { set: "policies", key: [tapName], chain: vmChain(policy) },
     ...(egressInterface === undefined
       ? []
-      : [{ set: "egress", key: [tapName, checkInterfaceName(egressInterface)] } as const]),
+      : [
+          {
+            set: "egress",
+            key: [tapName, checkInterfaceName(egressInterface)],
+            chain: outChain(policy),
+          } as const,
+        ]),
   ];
 }
 
@@ -71,8 +104,9 @@ export function changeText(before: readonly VmElement[], after: readonly VmEleme
   ].join("");
 }
 
-function elementText({ set, key }: VmElement): string {
-  const { family, types } = VM_SETS[set];
-  const fields = key.map((field, index) => (types[index] === "ifname" ? `"${field}"` : field));
-  return `${family} ${NFT_TABLE} ${set} { ${fields.join(" . ")} }`;
+function elementText({ set, key, chain }: VmElement): string {
+  const definition: SetDefinition = VM_SETS[set];
+  const { family, types, verdict } = definition;
+  const fields = key.map((field, index) => (types[index] === "ifname" ? `"${field}"` : field)).join(" . ");
+  return `${family} ${NFT_TABLE} ${set} { ${fields}${verdict === undefined ? "" : ` : ${verdict} ${chain}`} }`;
 }

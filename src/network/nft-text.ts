@@ -7,21 +7,37 @@
  */
 import { createHash } from "node:crypto";
 import { MARK_PASSED, UNMARK_CHAINS } from "./guard-text.ts";
-import { changeText, NFT_TABLE, VM_SETS, type VmElement, type VmSetName } from "./nft-elements.ts";
-import { checkAddress, checkPrefix, checkService, type HostService } from "./nft-values.ts";
+import {
+  changeText,
+  NFT_TABLE,
+  type SetDefinition,
+  VM_SETS,
+  type VmElement,
+  type VmSetName,
+} from "./nft-elements.ts";
+import { policyChangeText, policyText } from "./nft-policy.ts";
+import { checkAddress, checkPrefix, checkPrefix6, checkService, type HostService } from "./nft-values.ts";
+import type { Policy } from "./policy.ts";
 import { TAP_PREFIX } from "./slots.ts";
 
 /** What the static rules depend on. */
 export interface RuleOptions {
   /** Prefixes of VMs in CIDR form: nobody reaches them through the outside. */
   subnets: readonly string[];
+  subnets6: readonly string[];
   /** Resolvers that VMs may ask, also where they stand in a denied range or on the host itself. */
   dnsServers: readonly string[];
   hostServices: readonly HostService[];
+  /** By name. */
+  policies: ReadonlyMap<string, Policy>;
 }
 
 /** Destinations that give away a cloud's secrets to whoever asks: no VM gets there, wherever they are routed. */
 const METADATA_RANGES = ["169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32"];
+/** Besides them link-local addresses, and multicast. */
+const METADATA_RANGES6 = ["fe80::/10", "ff00::/8", "fd00:ec2::254/128", "fd20:ce::254/128"];
+/** Where IPv6 addresses are not the world's: such a VM is seen with the host's. */
+const LOCAL_RANGE6 = "fc00::/7";
 
 /** The name of an empty chain that says which static rules are in force, so that a later version can tell. */
 export function rulesMarker(options: RuleOptions): string {
@@ -31,6 +47,15 @@ export function rulesMarker(options: RuleOptions): string {
 /** Both tables made anew with these elements, whether or not they exist. */
 export function rebuildText(options: RuleOptions, elements: readonly VmElement[]): string {
   return `${removalText()}${staticText(options, rulesMarker(options))}${changeText([], elements)}`;
+}
+
+/** Puts one policy in the place of another in tables that are as `before` says; nothing else changes. */
+export function policyReplacementText(before: RuleOptions, after: RuleOptions, name: string): string {
+  const policy = after.policies.get(name);
+  if (policy === undefined) return "";
+  const table = `inet ${NFT_TABLE}`;
+  const marker = `delete chain ${table} ${rulesMarker(before)}\nadd chain ${table} ${rulesMarker(after)}\n`;
+  return `${policyChangeText(before.policies.get(name), policy)}${marker}`;
 }
 
 /** Removes both tables, whether or not they exist. */
@@ -43,6 +68,7 @@ export function removalText(): string {
 function staticText(options: RuleOptions, marker: string): string {
   const ours = `"${TAP_PREFIX}*"`;
   for (const prefix of options.subnets) checkPrefix(prefix);
+  for (const prefix of options.subnets6) checkPrefix6(prefix);
   for (const server of options.dnsServers) checkAddress(server);
   for (const service of options.hostServices) checkService(service);
   const services = [
@@ -52,10 +78,12 @@ function staticText(options: RuleOptions, marker: string): string {
     ),
   ].map(({ address, protocol, port }) => `${address} . ${protocol} . ${port}`);
   return `table inet ${NFT_TABLE} {
-${vmSetText("guests")}${vmSetText("back")}${vmSetText("egress")}\
+${(["guests", "back", "guests6", "back6", "policies", "egress"] as const).map(vmSetText).join("")}\
 ${constantSetText("dns_servers", "ipv4_addr", options.dnsServers)}\
 ${constantSetText("host_services", "ipv4_addr . inet_proto . inet_service", services)}\
 ${constantSetText("denied_destinations", "ipv4_addr", [...METADATA_RANGES, ...options.subnets], "flags interval; auto-merge; ")}\
+${constantSetText("denied_destinations6", "ipv6_addr", [...METADATA_RANGES6, ...options.subnets6], "flags interval; auto-merge; ")}\
+${[...options.policies.values()].map(policyText).join("")}\
 	chain ${marker} {
 	}
 	chain check_source {
@@ -63,7 +91,10 @@ ${constantSetText("denied_destinations", "ipv4_addr", [...METADATA_RANGES, ...op
 		iifname ${ours} goto from_vm_unchecked
 	}
 	chain from_vm_unchecked {
+		udp sport { 67, 547 } drop
+		icmpv6 type { nd-router-advert, nd-redirect } drop
 		iifname . ether saddr . ip saddr @guests ${MARK_PASSED} accept
+		iifname . ether saddr . ip6 saddr @guests6 ${MARK_PASSED} accept
 		drop
 	}
 	chain to_host {
@@ -72,7 +103,10 @@ ${constantSetText("denied_destinations", "ipv4_addr", [...METADATA_RANGES, ...op
 	}
 	chain from_vm_to_host {
 		ct state established,related accept
+		icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 accept
+		iifname vmap @policies
 		icmp type echo-request fib daddr . iif type local accept
+		icmpv6 type echo-request fib daddr . iif type local accept
 		ip daddr . meta l4proto . th dport @host_services accept
 		drop
 	}
@@ -83,14 +117,17 @@ ${constantSetText("denied_destinations", "ipv4_addr", [...METADATA_RANGES, ...op
 	}
 	chain from_vm {
 		ct state invalid drop
-		ip daddr @dns_servers meta l4proto { tcp, udp } th dport 53 iifname . oifname @egress accept
-		ip daddr @denied_destinations drop
-		iifname . oifname @egress accept
+		iifname vmap @policies
+		iifname . oifname vmap @egress
 		drop
 	}
 	chain from_outside {
-		ct state established,related accept
+		ct state established,related goto answers
 		drop
+	}
+	chain answers {
+		oifname vmap @policies
+		accept
 	}
 	chain check_destination {
 		type filter hook postrouting priority filter; policy accept;
@@ -98,12 +135,14 @@ ${constantSetText("denied_destinations", "ipv4_addr", [...METADATA_RANGES, ...op
 	}
 	chain to_vm {
 		oifname . ip daddr @back ${MARK_PASSED} accept
+		oifname . ip6 daddr @back6 ${MARK_PASSED} accept
 		drop
 	}
 ${UNMARK_CHAINS}\
 	chain translate {
 		type nat hook postrouting priority srcnat; policy accept;
-		iifname ${ours} oifname != ${ours} masquerade
+		iifname ${ours} oifname != ${ours} meta nfproto ipv4 masquerade
+		iifname ${ours} oifname != ${ours} ip6 saddr ${LOCAL_RANGE6} masquerade
 	}
 }
 table arp ${NFT_TABLE} {
@@ -121,8 +160,9 @@ ${vmSetText("arp_guests")}\
 }
 
 function vmSetText(name: VmSetName): string {
-  const { types, counted } = VM_SETS[name];
-  return `\tset ${name} {\n\t\ttype ${types.join(" . ")};${counted ? " counter;" : ""}\n\t}\n`;
+  const { types, counted, verdict }: SetDefinition = VM_SETS[name];
+  const type = `type ${types.join(" . ")}${verdict === undefined ? "" : " : verdict"};`;
+  return `\t${verdict === undefined ? "set" : "map"} ${name} {\n\t\t${type}${counted ? " counter;" : ""}\n\t}\n`;
 }
 
 function constantSetText(name: string, type: string, elements: readonly string[], flags = ""): string {

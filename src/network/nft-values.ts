@@ -1,6 +1,7 @@
 /** Checks of values that become text for nft: nothing that it could read as something else gets through. */
-import { isIPv4 } from "node:net";
-import { FleetingdError } from "../errors.ts";
+import { isIPv4, isIPv6 } from "node:net";
+import { FleetingdError, messageOf } from "../errors.ts";
+import { parseIpv6Prefix } from "./ipv6.ts";
 
 /** Something on the host that VMs may use although the host is closed to them. */
 export interface HostService {
@@ -25,11 +26,41 @@ export function checkPrefix(prefix: string): void {
 }
 
 /** @throws FleetingdError INVALID_ARGUMENT */
+export function checkPrefix6(prefix: string): void {
+  try {
+    if (parseIpv6Prefix(prefix).cidr === prefix) return;
+  } catch (error) {
+    throw oddValue("IPv6 prefix", prefix, messageOf(error));
+  }
+  throw oddValue("IPv6 prefix", prefix);
+}
+
+/** The address without a zone. @throws FleetingdError INVALID_ARGUMENT */
+export function checkAddress6(address: string): void {
+  if (!isIPv6(address) || address.includes("%")) throw oddValue("IPv6 address", address);
+}
+
+/** A pool's name, or the default policy's. @throws FleetingdError INVALID_ARGUMENT */
+export function checkPolicyName(name: string): string {
+  if (/^_?[a-z0-9-]{1,32}$/.test(name)) return name;
+  throw oddValue("name of a policy", name);
+}
+
+/** @throws FleetingdError INVALID_ARGUMENT */
+export function checkCount(kind: string, value: number, least: number): void {
+  if (!Number.isSafeInteger(value) || value < least || value > MOST) throw oddValue(kind, String(value));
+}
+
+/** @throws FleetingdError INVALID_ARGUMENT */
 export function checkAddress(address: string): void {
   if (!isIPv4(address)) throw oddValue("IPv4 address", address);
 }
 
 /** The error for a value that must not become text for nft. */
-export function oddValue(kind: string, value: string): FleetingdError {
-  return new FleetingdError("INVALID_ARGUMENT", `${JSON.stringify(value)} is not a valid ${kind}`);
+export function oddValue(kind: string, value: string, reason?: string): FleetingdError {
+  const why = reason === undefined ? "" : ` (${reason})`;
+  return new FleetingdError("INVALID_ARGUMENT", `${JSON.stringify(value)} is not a valid ${kind}${why}`);
 }
+
+// The kernel's counts of connections have 32 bits, and so have bursts.
+const MOST = 2 ** 32 - 1;

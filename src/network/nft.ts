@@ -88,14 +88,15 @@ async function nft(args: readonly string[], input?: string): Promise<{ stdout: s
 }
 
 function elementCounts(entries: readonly NftEntry[]): ElementCount[] {
-  return entries.flatMap(({ set }) => {
-    if (set === undefined || !isVmSet(set.name)) return [];
-    const name = set.name;
+  return entries.flatMap(({ set, map }) => {
+    const held = set ?? map;
+    if (held === undefined || !isVmSet(held.name)) return [];
+    const name = held.name;
     return (
-      ELEMENTS.parse(set.elem ?? [])
+      ELEMENTS.parse(held.elem ?? [])
         // Another version's set may have other fields; its rules are about to be replaced as a whole.
         .filter(({ key }) => key.length === VM_SETS[name].types.length)
-        .map(({ key, packets, bytes }) => ({ element: { set: name, key }, packets, bytes }))
+        .map(({ key, chain, packets, bytes }) => ({ element: { set: name, key, chain }, packets, bytes }))
     );
   });
 }
@@ -104,14 +105,24 @@ function isVmSet(name: string): name is VmSetName {
   return Object.hasOwn(VM_SETS, name);
 }
 
-const CONCATENATION = z.object({ concat: z.array(z.string()) });
+const KEY = z.union([
+  z.string().transform((field) => [field]),
+  z.object({ concat: z.array(z.string()) }).transform(({ concat }) => concat),
+]);
 const COUNTER = z.object({ packets: z.number(), bytes: z.number() });
+const UNCOUNTED = { packets: 0, bytes: 0 };
+const TARGET = z.object({ target: z.string() });
+const VERDICT = z.union([
+  z.object({ jump: TARGET }).transform(({ jump }) => jump.target),
+  z.object({ goto: TARGET }).transform((verdict) => verdict.goto.target),
+]);
 const ELEMENTS = z.array(
   z.union([
-    CONCATENATION.transform(({ concat }) => ({ key: concat, packets: 0, bytes: 0 })),
+    z.tuple([KEY, VERDICT]).transform(([key, chain]) => ({ key, chain, ...UNCOUNTED })),
     z
-      .object({ elem: z.object({ val: CONCATENATION, counter: COUNTER }) })
-      .transform(({ elem }) => ({ key: elem.val.concat, ...elem.counter })),
+      .object({ elem: z.object({ val: KEY, counter: COUNTER }) })
+      .transform(({ elem }) => ({ key: elem.val, chain: undefined, ...elem.counter })),
+    KEY.transform((key) => ({ key, chain: undefined, ...UNCOUNTED })),
   ]),
 );
 const NAMED = z.object({ family: z.string(), name: z.string() });
@@ -122,6 +133,7 @@ const NFT_ENTRY = z.object({
     policy: z.string().optional(),
   }).optional(),
   set: NAMED.extend({ elem: z.array(z.unknown()).optional() }).optional(),
+  map: NAMED.extend({ elem: z.array(z.unknown()).optional() }).optional(),
 });
 const NFT_OUTPUT = z.object({ nftables: z.array(NFT_ENTRY) });
 type NftEntry = z.infer<typeof NFT_ENTRY>;

@@ -5,18 +5,31 @@
  * or when a transaction fails, the kernel is read, brought to what is wanted, and the transaction tried once more:
  * so rules that somebody removed come back at the latest with the next VM. Changes that come together are one transaction.
  */
+import { isDeepStrictEqual } from "node:util";
 import { FleetingdError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { createBatcher } from "./batch.ts";
 import { applyNft, readInstalledRules } from "./nft.ts";
-import { changeText, type VmElement } from "./nft-elements.ts";
-import { type RuleOptions, rebuildText, removalText, rulesMarker } from "./nft-text.ts";
+import { changeText, outChain, type VmElement, vmChain } from "./nft-elements.ts";
+import {
+  policyReplacementText,
+  type RuleOptions,
+  rebuildText,
+  removalText,
+  rulesMarker,
+} from "./nft-text.ts";
+import type { Policy } from "./policy.ts";
 
 export interface Ruleset {
   /** Brings the kernel to what is wanted; changes nothing if it is there already. */
   ensure(): Promise<void>;
   /** Makes `elements` the ones of this TAP, none if there are none. All or nothing. */
   set(tapName: string, elements: readonly VmElement[]): Promise<void>;
+  /** Puts a policy in force, for VMs that have it already, too; all else stays as it is, and so do connections. */
+  setPolicy(policy: Policy): Promise<void>;
+  hasPolicy(name: string): boolean;
+  /** Changes what the other static rules depend on. */
+  configure(change: Partial<Omit<RuleOptions, "policies">>): Promise<void>;
   /** The TAPs that have elements. */
   taps(): Promise<string[]>;
   /** Removes our tables. */
@@ -27,11 +40,13 @@ interface Change {
   tapName: string;
   elements: readonly VmElement[];
 }
+type Request = "ensure" | { options: Partial<RuleOptions> } | { policy: Policy } | Change;
 type ElementsByTap = Map<string, readonly VmElement[]>;
 
 const MAX_CHANGES_PER_TRANSACTION = 500;
 
-export function createRuleset(options: RuleOptions, logger: Logger): Ruleset {
+export function createRuleset(initial: RuleOptions, logger: Logger): Ruleset {
+  let options = initial;
   let wanted: ElementsByTap = new Map();
   let trusted = false;
   let wasWritten = false;
@@ -39,7 +54,10 @@ export function createRuleset(options: RuleOptions, logger: Logger): Ruleset {
   const reconcile = async (): Promise<void> => {
     trusted = false;
     const installed = await readInstalledRules();
-    const found = byTap(installed?.elements ?? []);
+    const usable = (installed?.elements ?? []).filter(
+      ({ chain }) => chain === undefined || hasChain(options, chain),
+    );
+    const found = byTap(usable);
     const merged: ElementsByTap = new Map([...found, ...wanted]);
     if (installed === undefined || !installed.chains.has(rulesMarker(options))) {
       const fields = { vms: merged.size, before: installed ? "other version" : "none" };
@@ -75,12 +93,22 @@ export function createRuleset(options: RuleOptions, logger: Logger): Ruleset {
     }
   };
 
-  const change = createBatcher<Change | "ensure">(async (batch) => {
-    const changes = batch.filter((item) => item !== "ensure");
-    const fresh = trusted && changes.length === batch.length;
+  const applyPolicies = async (policies: readonly Policy[]): Promise<void> => {
+    for (const policy of policies) {
+      if (isDeepStrictEqual(options.policies.get(policy.name), policy)) continue;
+      const before = options;
+      options = { ...before, policies: new Map(before.policies).set(policy.name, policy) };
+      await applyNft(policyReplacementText(before, options, policy.name));
+    }
+  };
+
+  const request = createBatcher<Request>(async (batch) => {
+    const { changes, policies, others } = sorted(batch);
+    options = { ...options, ...others };
+    const fresh = trusted && changes.length + policies.length === batch.length;
     if (!fresh) await reconcile();
-    if (changes.length === 0) return;
     try {
+      await applyPolicies(policies);
       await applyChanges(changes);
     } catch (error) {
       trusted = false;
@@ -92,10 +120,13 @@ export function createRuleset(options: RuleOptions, logger: Logger): Ruleset {
   }, MAX_CHANGES_PER_TRANSACTION);
 
   return {
-    ensure: () => change("ensure"),
-    set: (tapName, elements) => change({ tapName, elements }),
+    ensure: () => request("ensure"),
+    set: (tapName, elements) => request({ tapName, elements }),
+    setPolicy: (policy) => request({ policy }),
+    hasPolicy: (name) => options.policies.has(name),
+    configure: (change) => request({ options: change }),
     async taps() {
-      if (!trusted) await change("ensure");
+      if (!trusted) await request("ensure");
       return [...wanted.keys()];
     },
     async remove() {
@@ -105,6 +136,21 @@ export function createRuleset(options: RuleOptions, logger: Logger): Ruleset {
       wasWritten = false;
     },
   };
+}
+
+function sorted(batch: readonly Request[]) {
+  const [changes, policies, others]: [Change[], Policy[], Partial<RuleOptions>] = [[], [], {}];
+  for (const item of batch) {
+    if (item === "ensure") continue;
+    if ("policy" in item) policies.push(item.policy);
+    else if ("options" in item) Object.assign(others, item.options);
+    else changes.push(item);
+  }
+  return { changes, policies, others };
+}
+
+function hasChain({ policies }: RuleOptions, chain: string): boolean {
+  return [...policies.keys()].some((name) => chain === vmChain(name) || chain === outChain(name));
 }
 
 function byTap(elements: readonly VmElement[]): ElementsByTap {
@@ -121,7 +167,7 @@ function byTap(elements: readonly VmElement[]): ElementsByTap {
 function differenceText(found: readonly VmElement[], wanted: readonly VmElement[]): string {
   const signature = (elements: readonly VmElement[]): string =>
     elements
-      .map(({ set, key }) => [set, ...key].join(" "))
+      .map(({ set, key, chain }) => [set, ...key, chain].join(" "))
       .sort()
       .join("\n");
   return signature(found) === signature(wanted) ? "" : changeText(found, wanted);

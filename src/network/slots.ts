@@ -4,6 +4,7 @@
  */
 import { ip2long, long2ip, Netmask } from "netmask";
 import { FleetingdError } from "../errors.ts";
+import { formatIpv6, type Ipv6Prefix, ipv6PrefixesOverlap, parseIpv6, parseIpv6Prefix } from "./ipv6.ts";
 
 /** The IPv4 prefix that VMs get their /30 networks from. */
 export interface VmSubnet {
@@ -25,6 +26,17 @@ export interface SlotNetwork {
   address: string;
   macAddress: string;
   tapName: string;
+  /** Left out: the VM has no IPv6. */
+  ipv6?: SlotNetwork6 | undefined;
+}
+
+/** The IPv6 side of a VM's network: a /126. */
+export interface SlotNetwork6 {
+  prefixLength: 126;
+  gateway: string;
+  address: string;
+  /** What the guest makes of its MAC for itself (EUI-64). */
+  linkLocal: string;
 }
 
 /** How the names of our TAPs begin. Rules match on it, so it has to be a prefix that nobody else uses. */
@@ -33,6 +45,9 @@ export const TAP_PREFIX = "fltap";
 const SLOT_PREFIX_LENGTH = 30;
 const SHORTEST_PREFIX_LENGTH = 8;
 const ADDRESSES_PER_SLOT = 4;
+const SLOT_PREFIX_LENGTH6 = 126;
+const SHORTEST_PREFIX_LENGTH6 = 32;
+const UNUSABLE_RANGES6 = ["::/32", "64:ff9b::/96", "fe80::/10", "ff00::/8"];
 /** Ranges with a meaning of their own: no VM can have an address there. */
 const UNUSABLE_RANGES: readonly (readonly [cidr: string, name: string])[] = [
   ["0.0.0.0/8", "“this network”"],
@@ -78,7 +93,7 @@ export function parseVmSubnet(text: string): VmSubnet {
  * The network of slot number `slot` in `subnet`.
  * @throws FleetingdError INVALID_ARGUMENT if the subnet has no such slot.
  */
-export function slotNetwork(subnet: VmSubnet, slot: number): SlotNetwork {
+export function slotNetwork(subnet: VmSubnet, slot: number, subnet6?: Ipv6Prefix): SlotNetwork {
   if (!Number.isInteger(slot) || slot < 0 || slot >= subnet.slotCount) {
     throw new FleetingdError(
       "INVALID_ARGUMENT",
@@ -87,6 +102,7 @@ export function slotNetwork(subnet: VmSubnet, slot: number): SlotNetwork {
   }
   const base = baseOf(subnet) + slot * ADDRESSES_PER_SLOT;
   const hex = hexOf(base + 2);
+  const bytes = hex.match(/../g) ?? [];
   return {
     slot,
     cidr: `${long2ip(base)}/${SLOT_PREFIX_LENGTH}`,
@@ -94,9 +110,34 @@ export function slotNetwork(subnet: VmSubnet, slot: number): SlotNetwork {
     gateway: long2ip(base + 1),
     address: long2ip(base + 2),
     // The second-lowest bit of the first byte says "locally administered".
-    macAddress: ["02", "fc", ...(hex.match(/../g) ?? [])].join(":"),
+    macAddress: ["02", "fc", ...bytes].join(":"),
     tapName: `${TAP_PREFIX}${hex}`,
+    ...(subnet6 === undefined ? {} : { ipv6: slotNetwork6(subnet6, slot, bytes) }),
   };
+}
+
+/**
+ * The IPv6 prefix that VMs get their /126 networks from, slot by slot as in the IPv4 prefix.
+ * @throws FleetingdError INVALID_CONFIG with one sentence on what is wrong
+ */
+export function parseVmSubnet6(text: string): Ipv6Prefix {
+  const prefix = parseIpv6Prefix(text);
+  const odd = UNUSABLE_RANGES6.find((range) => ipv6PrefixesOverlap(prefix, parseIpv6Prefix(range)));
+  if (prefix.length >= SHORTEST_PREFIX_LENGTH6 && prefix.length <= SLOT_PREFIX_LENGTH6 && odd === undefined) {
+    return prefix;
+  }
+  const reason =
+    odd === undefined
+      ? `has the prefix length ${prefix.length}, but it must be from ${SHORTEST_PREFIX_LENGTH6} to ${SLOT_PREFIX_LENGTH6}`
+      : `overlaps ${odd}, where no VM can have an address`;
+  throw new FleetingdError("INVALID_CONFIG", `the VM subnet ${JSON.stringify(text)} ${reason}`, {
+    hint: "Use a prefix that is routed to this host, or an unused one of fd00::/8 such as fd12:3456:789a::/64.",
+  });
+}
+
+/** How many slots an IPv6 prefix has room for, at most those that an IPv4 prefix can have. */
+export function slotCount6({ length }: Ipv6Prefix): number {
+  return 2 ** Math.min(SLOT_PREFIX_LENGTH6 - length, SLOT_PREFIX_LENGTH - SHORTEST_PREFIX_LENGTH);
 }
 
 /** The slot that a guest, gateway or network address belongs to; undefined if it is outside the subnet. */
@@ -121,6 +162,18 @@ export function isTapName(name: string): boolean {
 export function prefixesOverlap(one: string, other: string): boolean {
   const [first, second] = [new Netmask(one), new Netmask(other)];
   return first.contains(second.base) || second.contains(first.base);
+}
+
+function slotNetwork6(subnet6: Ipv6Prefix, slot: number, bytes: readonly string[]): SlotNetwork6 {
+  const base = subnet6.base + BigInt(slot) * BigInt(ADDRESSES_PER_SLOT);
+  // EUI-64: the bit of the MAC's "02" that says "locally administered" is the other way round here.
+  const [a, b, c, d] = bytes;
+  return {
+    prefixLength: SLOT_PREFIX_LENGTH6,
+    gateway: formatIpv6(base + 1n),
+    address: formatIpv6(base + 2n),
+    linkLocal: formatIpv6(parseIpv6(`fe80::fc:${a}ff:fe${b}:${c}${d}`)),
+  };
 }
 
 function baseOf(subnet: VmSubnet): number {

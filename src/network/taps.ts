@@ -8,8 +8,8 @@ import { FleetingdError } from "../errors.ts";
 import { exists } from "../host/files.ts";
 import { createBatcher } from "./batch.ts";
 import { ipBatch, ipList } from "./ip.ts";
-import { isTapName, type SlotNetwork } from "./slots.ts";
-import { disableIpv6, IPV4_SETTINGS, setForwarding } from "./sysctl.ts";
+import { isTapName, type SlotNetwork, type SlotNetwork6 } from "./slots.ts";
+import { disableIpv6, enableIpv6, IPV4_SETTINGS, setForwarding, setForwarding6 } from "./sysctl.ts";
 
 /** Which user may open a TAP: the one that the VM's process runs as. */
 export interface TapOwner {
@@ -52,8 +52,9 @@ export function createTaps(): Taps {
       if (!isNew) await demandOurs(tapName);
       try {
         await batched([...(isNew ? [creationLine(tapName, owner)] : []), ...configurationLines(network)]);
-        await disableIpv6(tapName);
         await setForwarding(tapName, true);
+        if (network.ipv6 === undefined) await disableIpv6(tapName);
+        else await addIpv6(tapName, network.macAddress, network.ipv6, batched);
       } catch (error) {
         // It did not exist before, so what exists now is what this call made.
         if (isNew && (await deviceExists(tapName))) await ipBatch([`link delete dev ${tapName}`]);
@@ -97,6 +98,23 @@ function configurationLines({ tapName, gateway, prefixLength, address, macAddres
     // Permanent: the host never has to believe what the guest says about MACs.
     `neighbour replace ${address} lladdr ${macAddress} dev ${tapName} nud permanent`,
   ];
+}
+
+/** After the sysctl: where IPv6 is off by default, a new device takes no address. */
+async function addIpv6(
+  tapName: string,
+  macAddress: string,
+  { gateway, prefixLength, address, linkLocal }: SlotNetwork6,
+  batched: (lines: readonly string[]) => Promise<void>,
+): Promise<void> {
+  await enableIpv6(tapName);
+  await setForwarding6(tapName, true);
+  await batched([
+    `address replace ${gateway}/${prefixLength} dev ${tapName} nodad`,
+    ...[address, linkLocal].map(
+      (each) => `neighbour replace ${each} lladdr ${macAddress} dev ${tapName} nud permanent`,
+    ),
+  ]);
 }
 
 async function removeBatch(names: readonly string[]): Promise<void> {

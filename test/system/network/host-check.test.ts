@@ -6,6 +6,7 @@ import { detectForeignFirewalls } from "../../../src/network/foreign-firewalls.t
 import { findSubnetOverlap, resolveEgressInterface } from "../../../src/network/host-check.ts";
 import { changeText, elementsOf } from "../../../src/network/nft-elements.ts";
 import { rebuildText } from "../../../src/network/nft-text.ts";
+import { DEFAULT_POLICY } from "../../../src/network/policy.ts";
 import { parseVmSubnet, slotNetwork } from "../../../src/network/slots.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
 import { ip, openNeighbour, type Place } from "../../helpers/netns.ts";
@@ -81,11 +82,19 @@ describe("the host", { skip: needsNamespace() }, () => {
   });
 
   test("nft accepts the text for any options", async () => {
-    const elements = elementsOf(slotNetwork(subnet, 7), "br-lan.100");
+    const elements = elementsOf(slotNetwork(subnet, 7), "br-lan.100", DEFAULT_POLICY.name);
+    const none = {
+      subnets: [],
+      subnets6: [],
+      dnsServers: [],
+      hostServices: [],
+      policies: new Map([[DEFAULT_POLICY.name, DEFAULT_POLICY]]),
+    };
     const services = [{ address: "192.0.2.1", protocol: "udp", port: 53 }] as const;
     for (const options of [
-      { subnets: [], dnsServers: [], hostServices: [] },
+      none,
       {
+        ...none,
         subnets: ["10.0.0.0/8", "10.1.0.0/16", "169.254.0.0/16"],
         dnsServers: ["192.0.2.1", "192.0.2.1", "169.254.169.254"],
         hostServices: services,

@@ -4,28 +4,36 @@ import fc from "fast-check";
 import { FleetingdError } from "../../../src/errors.ts";
 import { changeText, elementsOf } from "../../../src/network/nft-elements.ts";
 import { type RuleOptions, rebuildText, removalText, rulesMarker } from "../../../src/network/nft-text.ts";
+import { DEFAULT_POLICY } from "../../../src/network/policy.ts";
 import { parseVmSubnet, slotNetwork, TAP_PREFIX } from "../../../src/network/slots.ts";
 
-const NONE: RuleOptions = { subnets: [], dnsServers: [], hostServices: [] };
+const NONE: RuleOptions = {
+  subnets: [],
+  subnets6: [],
+  dnsServers: [],
+  hostServices: [],
+  policies: new Map([[DEFAULT_POLICY.name, DEFAULT_POLICY]]),
+};
 const network = slotNetwork(parseVmSubnet("172.16.120."), 1);
 
 const ADDED = `\
 add element inet fleetingd guests { "fltapac107806" . 02:fc:ac:10:78:06 . 172.16.120.6 }
 add element inet fleetingd back { "fltapac107806" . 172.16.120.6 }
 add element arp fleetingd arp_guests { "fltapac107806" . 02:fc:ac:10:78:06 . 172.16.120.6 . 172.16.120.5 }
+add element inet fleetingd policies { "fltapac107806" : jump vm_ci }
 `;
 
 describe("the text for one VM", () => {
   test("adds one element to each set, and to `egress` only with an egress interface", () => {
-    assert.equal(changeText([], elementsOf(network, undefined)), ADDED);
+    assert.equal(changeText([], elementsOf(network, undefined, "ci")), ADDED);
     assert.equal(
-      changeText([], elementsOf(network, "eth0")),
-      `${ADDED}add element inet fleetingd egress { "fltapac107806" . "eth0" }\n`,
+      changeText([], elementsOf(network, "eth0", "ci")),
+      `${ADDED}add element inet fleetingd egress { "fltapac107806" . "eth0" : goto out_ci }\n`,
     );
   });
 
   test("deletes exactly what was added", () => {
-    const elements = elementsOf(network, "eth0");
+    const elements = elementsOf(network, "eth0", "ci");
     assert.equal(
       changeText(elements, []),
       changeText([], elements).replaceAll("add element", "delete element"),
@@ -33,11 +41,11 @@ describe("the text for one VM", () => {
   });
 
   test("replaces only what differs", () => {
-    const text = changeText(elementsOf(network, "eth0"), elementsOf(network, "eth1"));
+    const text = changeText(elementsOf(network, "eth0", "ci"), elementsOf(network, "eth1", "ci"));
     assert.deepEqual(text.match(/^delete.*$/gm), [
-      'delete element inet fleetingd egress { "fltapac107806" . "eth0" }',
+      'delete element inet fleetingd egress { "fltapac107806" . "eth0" : goto out_ci }',
     ]);
-    assert.ok(text.includes('add element inet fleetingd egress { "fltapac107806" . "eth1" }'));
+    assert.ok(text.includes('add element inet fleetingd egress { "fltapac107806" . "eth1" : goto out_ci }'));
   });
 
   test("refuses an interface name that nft would read as something else", () => {
@@ -51,10 +59,10 @@ describe("the text for one VM", () => {
       "sixteencharacter",
       "-a",
     ]) {
-      assert.throws(() => elementsOf(network, name), { code: "INVALID_CONFIG" }, name);
+      assert.throws(() => elementsOf(network, name, "ci"), { code: "INVALID_CONFIG" }, name);
     }
     for (const name of ["eth0", "enp0s31f6", "br-lan", "eth0.100", "wg_1", "bond0@x"])
-      elementsOf(network, name);
+      elementsOf(network, name, "ci");
   });
 
   test("refuses a record that was tampered with", () => {
@@ -65,7 +73,9 @@ describe("the text for one VM", () => {
       { address: "172.16.120.6/8" },
       { gateway: "172.16.120.5\n" },
     ]) {
-      assert.throws(() => elementsOf({ ...network, ...change }, undefined), { code: "INVALID_ARGUMENT" });
+      assert.throws(() => elementsOf({ ...network, ...change }, undefined, "ci"), {
+        code: "INVALID_ARGUMENT",
+      });
     }
   });
 });
@@ -84,7 +94,7 @@ describe("the static rules", () => {
   });
 
   test("name no table but ours, and never flush", () => {
-    const text = rebuildText(NONE, elementsOf(network, "eth0")) + removalText();
+    const text = rebuildText(NONE, elementsOf(network, "eth0", "ci")) + removalText();
     assert.ok(!text.includes("flush"));
     for (const [, name] of text.matchAll(/(?:table|element) (?:inet|arp) (\S+)/g))
       assert.equal(name, "fleetingd");
@@ -93,6 +103,7 @@ describe("the static rules", () => {
   test("let resolvers through, on the host too, and deny the VMs' own prefixes", () => {
     const text = rebuildText(
       {
+        ...NONE,
         subnets: ["172.16.120.0/24"],
         dnsServers: ["192.0.2.53"],
         hostServices: [{ address: "192.0.2.1", protocol: "tcp", port: 5000 }],
@@ -122,7 +133,12 @@ describe("the static rules", () => {
       fc.property(odd, odd, odd, fc.integer(), (subnet, server, address, port) => {
         try {
           const text = rebuildText(
-            { subnets: [subnet], dnsServers: [server], hostServices: [{ address, protocol: "udp", port }] },
+            {
+              ...NONE,
+              subnets: [subnet],
+              dnsServers: [server],
+              hostServices: [{ address, protocol: "udp", port }],
+            },
             [],
           );
           const lists = [...text.matchAll(/elements = \{(.*)\}/g)].map(([, list]) => list ?? "");
