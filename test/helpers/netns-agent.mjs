@@ -6,7 +6,95 @@ import dgram from "node:dgram";
 import net from "node:net";
 
 const received = [];
+const connections = new Map();
+const CHUNK = Buffer.alloc(64 * 1024);
+let sunkBytes = 0;
+
+/** What a stream listener does with who comes. */
+const streams = {
+  echo: (socket) => socket.pipe(socket),
+  sink: (socket) => socket.on("data", (data) => (sunkBytes += data.length)),
+  source: (socket) => {
+    const write = () => {
+      while (socket.writable && socket.write(CHUNK));
+    };
+    socket.on("drain", write);
+    write();
+  },
+};
+
+function connect(address, port, timeoutMs) {
+  return new Promise((resolve) => {
+    const socket = net.connect({ host: address, port });
+    const fail = () => {
+      socket.destroy();
+      resolve(undefined);
+    };
+    const timer = setTimeout(fail, timeoutMs);
+    socket.on("error", fail);
+    socket.on("connect", () => {
+      clearTimeout(timer);
+      resolve(socket);
+    });
+  });
+}
+
 const actions = {
+  async stream({ kind, address, port }) {
+    const server = net.createServer((socket) => {
+      socket.on("error", (error) => received.push(`${kind} ${port} broke: ${error.code}`));
+      streams[kind](socket);
+    });
+    await new Promise((resolve, reject) => server.once("error", reject).listen(port, address, resolve));
+    return true;
+  },
+  /** Opens connections, which stay until `hangUp`; says how many were made. */
+  async connect({ address, port, count, timeoutMs }) {
+    const made = await Promise.all(Array.from({ length: count }, () => connect(address, port, timeoutMs)));
+    const open = made.filter((socket) => socket !== undefined);
+    connections.set(`${address}:${port}`, [...(connections.get(`${address}:${port}`) ?? []), ...open]);
+    return open.length;
+  },
+  /** Says something through a connection that `connect` made to an echo; the echo, or null if none comes. */
+  say: ({ address, port, text, timeoutMs }) =>
+    new Promise((resolve) => {
+      const [socket] = connections.get(`${address}:${port}`) ?? [];
+      if (socket === undefined) return resolve(null);
+      const finish = (answer) => {
+        clearTimeout(timer);
+        socket.off("data", onData);
+        resolve(answer);
+      };
+      const timer = setTimeout(() => finish(null), timeoutMs);
+      const onData = (data) => finish(String(data));
+      socket.on("data", onData);
+      socket.write(text);
+    }),
+  async hangUp() {
+    for (const socket of [...connections.values()].flat()) socket.destroy();
+    connections.clear();
+    return true;
+  },
+  /** How many bytes come from a source in this time. */
+  async download({ address, port, durationMs, timeoutMs }) {
+    const socket = await connect(address, port, timeoutMs);
+    let bytes = 0;
+    socket?.on("data", (data) => (bytes += data.length));
+    await new Promise((resolve) => setTimeout(resolve, durationMs));
+    socket?.destroy();
+    return bytes;
+  },
+  /** Sends to a sink for this time; the sink knows how much came. */
+  async upload({ address, port, durationMs, timeoutMs }) {
+    const socket = await connect(address, port, timeoutMs);
+    if (socket === undefined) return false;
+    streams.source(socket);
+    await new Promise((resolve) => setTimeout(resolve, durationMs));
+    // What is on its way is of no interest any more.
+    socket.resetAndDestroy();
+    return true;
+  },
+  sunk: async () => sunkBytes,
   async listen({ protocol, address, port }) {
     if (protocol === "tcp") {
       const server = net.createServer((socket) => {

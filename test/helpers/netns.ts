@@ -44,6 +44,18 @@ export interface Place {
   /** The address that the listener saw us at, or undefined if there was no answer. */
   tcp(endpoint: Endpoint, options?: ProbeOptions): Promise<string | undefined>;
   udp(endpoint: Endpoint, options?: ProbeOptions & { payload?: string }): Promise<string | undefined>;
+  /** Listens for streams: `echo` gives back what comes, `sink` only counts it, `source` sends without end. */
+  stream(kind: "echo" | "sink" | "source", endpoint: Endpoint): Promise<void>;
+  /** Opens that many connections at once, which stay until `hangUp`; says how many were made. */
+  connect(endpoint: Endpoint, count: number): Promise<number>;
+  /** Says something through a connection to an echo; the echo, or undefined if none comes. */
+  say(endpoint: Endpoint, text: string): Promise<string | undefined>;
+  hangUp(): Promise<void>;
+  /** How many bytes a source sends here in this time. */
+  download(endpoint: Endpoint, durationMs: number): Promise<number>;
+  /** Sends to a sink for this time; the sink's `sunk` says how much came there. */
+  upload(endpoint: Endpoint, durationMs: number): Promise<void>;
+  sunk(): Promise<number>;
   /** Whether an ICMP (or ICMPv6) echo is answered; `from` may be an address or an interface. */
   ping(address: string, from?: string): Promise<boolean>;
   /** Whether an ARP request for `address` is answered. */
@@ -204,6 +216,17 @@ async function openPlace(name: string, prefix: readonly string[]): Promise<Place
       text(await ask("tcp", { timeoutMs: NO_ANSWER_MS, ...endpoint, ...options })),
     udp: async (endpoint, options = {}) =>
       text(await ask("udp", { timeoutMs: NO_ANSWER_MS, payload: "hello", ...endpoint, ...options })),
+    stream: async (kind, endpoint) => void (await ask("stream", { kind, ...endpoint })),
+    connect: async (endpoint, count) =>
+      Number(await ask("connect", { timeoutMs: NO_ANSWER_MS * 2, count, ...endpoint })),
+    say: async (endpoint, said) =>
+      text(await ask("say", { timeoutMs: NO_ANSWER_MS * 2, text: said, ...endpoint })),
+    hangUp: async () => void (await ask("hangUp")),
+    download: async (endpoint, durationMs) =>
+      Number(await ask("download", { timeoutMs: NO_ANSWER_MS, durationMs, ...endpoint })),
+    upload: async (endpoint, durationMs) =>
+      void (await ask("upload", { timeoutMs: NO_ANSWER_MS, durationMs, ...endpoint })),
+    sunk: async () => Number(await ask("sunk")),
     async ping(address, from) {
       const source = from === undefined ? [] : ["-I", from];
       return (
