@@ -43,10 +43,10 @@ const COMMON_FILES: ReadonlyArray<[GuestFile, path: string, permissions: string]
   ["prebuild-finish", `${PREBUILD}/finish`, "0644"],
   ["prebuild-finish.service", "/run/systemd/system/fleetingd-prebuild-finish.service", "0644"],
   ["ready", READY_COMMAND, "0755"],
+  ["cloud-init", `${PREBUILD}/cloud-init`, "0644"],
 ];
 const FAST_FILES: ReadonlyArray<[GuestFile, path: string, permissions: string]> = [
   ["identity", "/usr/lib/fleetingd/identity", "0755"],
-  ["cloud-init", `${PREBUILD}/cloud-init`, "0644"],
   ["fleetingd-identity.service", "/usr/lib/systemd/system/fleetingd-identity.service", "0644"],
   ["fleetingd-early.target", "/usr/lib/systemd/system/fleetingd-early.target", "0644"],
   ["fleetingd-full.timer", "/usr/lib/systemd/system/fleetingd-full.timer", "0644"],

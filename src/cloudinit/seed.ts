@@ -8,6 +8,8 @@ export interface SeedNetwork {
   prefixLength: number;
   gateway: string;
   dnsServers: readonly string[];
+  /** Absent: it has no IPv6. */
+  ipv6?: { address: string; prefixLength: number; gateway: string } | undefined;
 }
 
 export interface SeedInput {
@@ -76,6 +78,10 @@ export function renderIdentity(input: SeedInput): string {
       ["gateway", network.gateway],
       ["dns", network.dnsServers.join(" ")],
     );
+    const { ipv6 } = network;
+    if (ipv6 !== undefined) {
+      lines.push(["address6", `${ipv6.address}/${ipv6.prefixLength}`], ["gateway6", ipv6.gateway]);
+    }
   }
   return lines.map(([key, value]) => `${key}=${value}\n`).join("");
 }
@@ -122,12 +128,19 @@ function cloneUserData(input: SeedInput): string {
  */
 function networkConfig(network: SeedNetwork | undefined): string {
   if (network === undefined) return yamlLines({ version: 2, ethernets: {} });
+  const { ipv6 } = network;
   const card = {
     match: { macaddress: network.macAddress },
     dhcp4: false,
     dhcp6: false,
-    addresses: [`${network.address}/${network.prefixLength}`],
-    routes: [{ to: "0.0.0.0/0", via: network.gateway }],
+    addresses: [
+      `${network.address}/${network.prefixLength}`,
+      ...(ipv6 === undefined ? [] : [`${ipv6.address}/${ipv6.prefixLength}`]),
+    ],
+    routes: [
+      { to: "0.0.0.0/0", via: network.gateway },
+      ...(ipv6 === undefined ? [] : [{ to: "::/0", via: ipv6.gateway }]),
+    ],
     nameservers: { addresses: network.dnsServers },
   };
   return yamlLines({ version: 2, ethernets: { eth0: card } });

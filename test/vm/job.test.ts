@@ -5,9 +5,9 @@ import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
 import { type ConnectInfoResponse, State } from "../../src/gen/fleeting.ts";
-import { type Login, waitForLogin } from "../../src/host/ssh.ts";
+import type { Login } from "../../src/host/ssh.ts";
 import { waitFor } from "../../src/host/wait.ts";
-import { poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
+import { logIn, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { ip, openHost, openNeighbour, type Place } from "../helpers/netns.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
@@ -47,7 +47,7 @@ describe("a job's VM", { skip: needsNamespace() }, () => {
     assert.equal(await plugin.increase(2), 2);
     ids = (await plugin.update()).map(({ instance }) => instance);
     infos = await Promise.all(ids.map((id) => plugin.connectInfo(id)));
-    [first, second] = (await Promise.all(infos.map(logIn))) as [Login, Login];
+    [first, second] = (await Promise.all(infos.map((info) => logIn(info)))) as [Login, Login];
   });
 
   after(async () => {
@@ -210,18 +210,5 @@ describe("a job's VM", { skip: needsNamespace() }, () => {
     );
     await once(child, "spawn");
     return child;
-  }
-
-  function logIn(info: ConnectInfoResponse, timeoutMs = TIMEOUT_MS): Promise<Login> {
-    return waitForLogin(
-      {
-        address: info.InternalAddr,
-        port: Number(info.connector?.protocolPort),
-        username: info.connector?.username ?? "",
-        privateKey: Buffer.from(info.connector?.key ?? []).toString(),
-        hostKey: undefined,
-      },
-      { timeoutMs, signal: AbortSignal.timeout(timeoutMs + 10_000) },
-    );
   }
 });

@@ -8,9 +8,9 @@ import { execa } from "execa";
 import type { InstanceStatus } from "../../src/api/status.ts";
 import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
 import type { ConnectInfoResponse } from "../../src/gen/fleeting.ts";
-import { type Login, waitForLogin } from "../../src/host/ssh.ts";
+import type { Login } from "../../src/host/ssh.ts";
 import { waitFor } from "../../src/host/wait.ts";
-import { FLEETINGD, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
+import { FLEETINGD, logIn, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 
@@ -35,16 +35,7 @@ describe("while jobs run in VMs, the daemon", { skip: needsNamespace() }, () => 
     assert.equal(await plugin.increase(1), 1);
     claimed = (await plugin.update())[0]?.instance ?? "";
     info = await plugin.connectInfo(claimed);
-    login = await waitForLogin(
-      {
-        address: info.InternalAddr,
-        port: 22,
-        username: "ubuntu",
-        privateKey: Buffer.from(info.connector?.key ?? []).toString(),
-        hostKey: undefined,
-      },
-      { timeoutMs: TIMEOUT_MS, signal: AbortSignal.timeout(TIMEOUT_MS) },
-    );
+    login = await logIn(info);
     await daemon.untilWarm("default", 1);
   });
 

@@ -3,8 +3,10 @@ import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { State } from "../../src/gen/fleeting.ts";
 import { removeTree } from "../../src/host/files.ts";
-import { IMAGES, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
+import { waitFor } from "../../src/host/wait.ts";
+import { IMAGES, logIn, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 
@@ -32,12 +34,17 @@ ubuntu
 
 failOnLeaks();
 
+const BOOT_TIMEOUT_MS = 5 * 60_000;
+
 describe("a prebuild", { skip: needsNamespace() }, () => {
   let daemon: TestDaemon;
   const made: string[] = [];
 
   before(async () => {
-    const awkward = poolToml("awkward", { vm_prebuild_cloudinit_extra_cmds: AWKWARD_COMMANDS });
+    const awkward = poolToml("awkward", {
+      vm_prebuild_cloudinit_extra_cmds: AWKWARD_COMMANDS,
+      boot_profile: "compatible",
+    });
     const failing = poolToml("failing", {
       vm_prebuild_cloudinit_extra_cmds: [
         "echo fine",
@@ -67,6 +74,31 @@ describe("a prebuild", { skip: needsNamespace() }, () => {
 
   test("is not repeated while nothing changed", async () => {
     assert.equal(await daemon.prebuild("awkward"), made[0]);
+  });
+
+  test("makes clones that run cloud-init themselves where that is asked for, and answer for it at once", async () => {
+    const plugin = await daemon.attach({ pool: "awkward" });
+    assert.equal(await plugin.increase(1), 1);
+    const id = await waitFor(
+      async () => (await plugin.update()).find(({ state }) => state === State.RUNNING)?.instance,
+      { timeoutMs: BOOT_TIMEOUT_MS, intervalMs: 200, what: "a VM" },
+    );
+    const login = await logIn(await plugin.connectInfo(id));
+    const output = async (command: string): Promise<string> => {
+      const { exitCode, stdout, stderr } = await login.exec(command, BOOT_TIMEOUT_MS);
+      assert.equal(exitCode, 0, `${command}: ${stdout}${stderr}`);
+      return stdout.trim();
+    };
+    try {
+      assert.equal(await output("timeout 2 cloud-init status --wait"), "status: done");
+      assert.equal(await output("hostname; sudo -n id -un"), `${id}\nroot`);
+      assert.match(await output("cat /run/cloud-init/result.json"), /"datasource": ".*NoCloud/);
+      assert.match(await output("sudo -n /usr/bin/cloud-init --version"), /cloud-init/);
+      assert.equal(await output("systemctl list-units --failed --no-legend --plain"), "");
+    } finally {
+      login.close();
+      await plugin.decrease([id]);
+    }
   });
 
   test("fails with the command and what it said, and leaves nothing", async () => {

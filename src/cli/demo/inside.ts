@@ -15,7 +15,7 @@ import { waitForLogin } from "../../host/ssh.ts";
 import { waitFor } from "../../host/wait.ts";
 import { createSteps, type Steps } from "../steps.ts";
 import { EGRESS_ADDRESS, EGRESS_INTERFACE, OUTSIDE_ADDRESS, startOutside } from "./outside.ts";
-import { type PluginClient, startPlugin } from "./plugin-client.ts";
+import { loginTarget, type PluginClient, startPlugin } from "./plugin-client.ts";
 import { TIMINGS_FILE, type Timing } from "./timings.ts";
 
 export interface InsideOptions {
@@ -199,16 +199,10 @@ async function claim(client: PluginClient, timings: Timing[]): Promise<Map<strin
 }
 
 async function runJob(info: ConnectInfoResponse): Promise<string> {
-  const login = await waitForLogin(
-    {
-      address: info.InternalAddr,
-      port: Number(info.connector?.protocolPort ?? 22),
-      username: info.connector?.username ?? "",
-      privateKey: Buffer.from(info.connector?.key ?? []).toString(),
-      hostKey: undefined,
-    },
-    { timeoutMs: JOB_TIMEOUT_MS, signal: AbortSignal.timeout(JOB_TIMEOUT_MS) },
-  );
+  const login = await waitForLogin(loginTarget(info), {
+    timeoutMs: JOB_TIMEOUT_MS,
+    signal: AbortSignal.timeout(JOB_TIMEOUT_MS),
+  });
   try {
     const { exitCode, stdout, stderr } = await login.exec(JOB_SCRIPT, JOB_TIMEOUT_MS);
     if (exitCode === 0 && stdout.includes(`sees ${EGRESS_ADDRESS}`)) return stdout;

@@ -12,6 +12,7 @@ import {
 import { type ConnInfo, GRPCBrokerClient, GRPCControllerClient } from "../../gen/goplugin.ts";
 import { type ChildProcess, exitOf, startChild } from "../../host/child.ts";
 import { callUnary } from "../../host/grpc.ts";
+import type { LoginTarget } from "../../host/ssh.ts";
 import { withTimeout } from "../../host/wait.ts";
 
 export interface PluginClient {
@@ -51,6 +52,17 @@ export async function startPlugin(path: string, env: NodeJS.ProcessEnv = {}): Pr
   const address = await withTimeout(handshake(child), HANDSHAKE_TIMEOUT_MS, "the plugin's handshake");
   const handshakeMs = performance.now() - startedAt;
   return clientOf(child, exited, address, handshakeMs);
+}
+
+/** What the runner dials. */
+export function loginTarget({ InternalAddr, connector }: ConnectInfoResponse): LoginTarget {
+  return {
+    address: InternalAddr,
+    port: Number(connector?.protocolPort ?? 22),
+    username: connector?.username ?? "",
+    privateKey: Buffer.from(connector?.key ?? []).toString(),
+    hostKey: undefined,
+  };
 }
 
 async function handshake(child: ChildProcess): Promise<string> {
