@@ -1,4 +1,5 @@
 /** What a pool's keys must be to each other; each key by itself is the schema's business. */
+import { slotCount6 } from "../network/slots.ts";
 import { describeValue, explain, type Finding, nearest } from "./explain.ts";
 import { largestPool, type PoolTable, poolTable } from "./pool-keys.ts";
 
@@ -25,6 +26,11 @@ function checkSizes(table: PoolTable): Finding[] {
     return [{ path: ["vm_subnet"], text }];
   }
   const findings: Finding[] = [];
+  const six = table.vm_subnet6;
+  if (six !== undefined && slotCount6(six) < table.vm_subnet.slotCount) {
+    const text = `${six.cidr} has room for ${slotCount6(six)} VMs, fewer than the vm_subnet ${cidr}; use a shorter prefix, a /64 for example`;
+    findings.push({ path: ["vm_subnet6"], text });
+  }
   const max = table.max_instances ?? most;
   if (max > most) {
     const text = `${max} VMs have no room in the vm_subnet ${cidr}: it has addresses for ${most}, and one more for the prebuild; lower max_instances or use a larger prefix`;

@@ -73,6 +73,12 @@ export const daemonTable = z.strictObject({
     unit: "cores",
     example: 4,
   }),
+  rules_guard: key(z.boolean().default(true), {
+    meaning:
+      "Whether VMs are shut off while somebody has removed the daemon's nftables rules (`nft flush ruleset`), until they " +
+      "are back, which takes a second. It is a table with an owner, which nftables before 1.0.7 can't list as JSON.",
+    example: false,
+  }),
   disk_reserve_gb: key(
     z
       .int()
@@ -105,6 +111,7 @@ export function toDaemonConfig(table: z.output<typeof daemonTable>): DaemonConfi
     maxConcurrentCreates: table.max_concurrent_creates,
     maxConcurrentDeletes: table.max_concurrent_deletes,
     imagesGcIntervalMs: table.images_gc_interval,
+    rulesGuard: table.rules_guard,
     admission: Object.freeze({
       memoryOvercommitPercent: table.memory_overcommit_percent,
       memoryReserveMiB: table.memory_reserve_mb,

@@ -1,5 +1,6 @@
 /** The keys of `[pools.<name>]`, which are the keys of the runner's `plugin_config` as well. */
 import { z } from "zod";
+import { DEFAULT_POLICY } from "../network/policy.ts";
 import { key } from "./key.ts";
 import { renameKeys } from "./rename.ts";
 import type { PoolConfig } from "./types.ts";
@@ -8,15 +9,20 @@ import {
   command,
   dnsServer,
   duration,
+  egressAllowed,
+  egressDenied,
+  hostService,
   interfaceName,
   name,
   packageName,
   vmSubnet,
+  vmSubnet6,
 } from "./values.ts";
 
 const DAY_SECONDS = 86_400;
 /** A /8 has this many slots. */
 const MOST_SLOTS = 2 ** 22;
+const MOST_MBIT = 10_000;
 
 const sizes = {
   warm_instances: key(z.int().min(0).max(MOST_SLOTS).default(1), {
@@ -120,6 +126,64 @@ const network = {
     meaning: "Resolvers of the VMs, IPv4 addresses. An empty list means those of the host.",
     example: ["9.9.9.9", "1.1.1.1"],
   }),
+  vm_subnet6: key(vmSubnet6.optional(), {
+    meaning:
+      "The IPv6 prefix that VMs get their addresses from, four addresses each: one of `fd00::/8`, which is translated to " +
+      "the host's address, or one that is routed to this host. Pools that share `vm_subnet` share it, too.",
+    example: "fd12:3456:789a::/64",
+    defaultText: "no IPv6",
+  }),
+};
+
+/** These take effect for VMs that run as soon as the configuration is loaded again. */
+const policy = {
+  egress: key(z.enum(["all", "none"]).default("all"), {
+    meaning:
+      "Whether VMs reach the outside. `none` leaves what `egress_allow` names, and nothing else: resolvers have to be " +
+      "named there, too. The VM that makes the golden image is not restricted.",
+    example: "none",
+  }),
+  egress_deny: key(z.array(egressDenied).max(256).default([]), {
+    meaning:
+      "Prefixes, IPv4 or IPv6, that VMs don't reach although `egress` is `all`, but for their resolvers. `private` is " +
+      "all private networks: RFC 1918, carrier-grade NAT (`100.64.0.0/10`) and `fc00::/7`.",
+    example: ["private", "198.51.100.0/24"],
+  }),
+  egress_allow: key(z.array(egressAllowed).max(256).default([]), {
+    meaning:
+      "What VMs reach although `egress_deny` or `egress` forbids it: a prefix, or a prefix and a port or range of ports. " +
+      "Not link-local and metadata addresses, nor other VMs.",
+    example: ["10.1.2.0/24", "192.168.7.10 tcp/443"],
+  }),
+  host_services: key(z.array(hostService).max(64).default([]), {
+    meaning:
+      "Ports of the host that VMs may use, at the address of their gateway: a registry mirror, a cache.",
+    example: ["tcp/5000"],
+  }),
+  bandwidth_up_mbit: key(z.int().min(0).max(MOST_MBIT).default(0), {
+    meaning: "How fast each VM may send. 0 is unlimited.",
+    unit: "Mbit/s",
+    example: 200,
+  }),
+  bandwidth_down_mbit: key(z.int().min(0).max(MOST_MBIT).default(0), {
+    meaning: "How fast each VM may receive from the outside. 0 is unlimited.",
+    unit: "Mbit/s",
+    example: 500,
+  }),
+  max_connections: key(z.int().min(16).max(1_000_000).default(DEFAULT_POLICY.maxConnections), {
+    meaning:
+      "How many connections each VM may have open. The host's kernel has one table of them for all (`nf_conntrack_max`).",
+    unit: "connections",
+    example: 16384,
+  }),
+  max_new_connections_per_second: key(
+    z.int().min(1).max(100_000).default(DEFAULT_POLICY.newConnectionsPerSecond),
+    {
+      meaning: "How many connections each VM may open per second; four times as many at once.",
+      unit: "connections",
+      example: 2000,
+    },
+  ),
 };
 
 const machine = {
@@ -169,7 +233,7 @@ const life = {
   }),
 };
 
-export const poolTable = z.strictObject({ ...sizes, ...image, ...network, ...machine, ...life });
+export const poolTable = z.strictObject({ ...sizes, ...image, ...network, ...policy, ...machine, ...life });
 export type PoolTable = z.output<typeof poolTable>;
 export type PoolKey = keyof PoolTable;
 
@@ -189,6 +253,15 @@ export const POOL_FIELDS = {
   egress_interface: "egressInterface",
   vm_subnet: "subnet",
   dns_servers: "dnsServers",
+  vm_subnet6: "subnet6",
+  egress: "egress",
+  egress_deny: "egressDeny",
+  egress_allow: "egressAllow",
+  host_services: "hostServices",
+  bandwidth_up_mbit: "bandwidthUpMbit",
+  bandwidth_down_mbit: "bandwidthDownMbit",
+  max_connections: "maxConnections",
+  max_new_connections_per_second: "newConnectionsPerSecond",
   vm_disk_directory: "diskDirectory",
   vm_enable_virtio_console: "enableVirtioConsole",
   boot_profile: "bootProfile",

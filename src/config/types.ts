@@ -1,6 +1,8 @@
 /** The daemon's configuration, complete and checked: every default is filled in, and nothing of it ever changes. */
 import type { ImageSource } from "../images/image-config.ts";
 import type { LogLevel } from "../log.ts";
+import type { Ipv6Prefix } from "../network/ipv6.ts";
+import type { AllowedDestination, Ports } from "../network/policy.ts";
 import type { VmSubnet } from "../network/slots.ts";
 
 export interface Config {
@@ -24,6 +26,8 @@ export interface DaemonConfig {
   readonly maxConcurrentDeletes: number;
   /** How often images that nobody uses are removed; 0: never by itself. */
   readonly imagesGcIntervalMs: number;
+  /** Whether VMs are shut off while the nftables rules are away. */
+  readonly rulesGuard: boolean;
   readonly admission: AdmissionConfig;
 }
 
@@ -63,6 +67,18 @@ export interface PoolConfig {
   /** Absolute path. */
   readonly diskDirectory: string;
   readonly subnet: VmSubnet;
+  /** Undefined: no IPv6. */
+  readonly subnet6?: Ipv6Prefix | undefined;
+  readonly egress: "all" | "none";
+  /** Prefixes or `private`. */
+  readonly egressDeny: readonly string[];
+  readonly egressAllow: readonly AllowedDestination[];
+  readonly hostServices: readonly Ports[];
+  /** 0: unlimited, and so below. */
+  readonly bandwidthUpMbit: number;
+  readonly bandwidthDownMbit: number;
+  readonly maxConnections: number;
+  readonly newConnectionsPerSecond: number;
   readonly vcpus: number;
   readonly memoryMiB: number;
   readonly diskSizeGiB: number;

@@ -4,7 +4,16 @@ import { normalize } from "node:path";
 import { z } from "zod";
 import { FleetingdError, messageOf } from "../errors.ts";
 import { checkInterfaceName } from "../network/interface-name.ts";
-import { parseVmSubnet, type VmSubnet } from "../network/slots.ts";
+import type { Ipv6Prefix } from "../network/ipv6.ts";
+import {
+  type AllowedDestination,
+  type Ports,
+  PRIVATE,
+  parseAllowed,
+  parsePorts,
+  parsePrefix,
+} from "../network/policy.ts";
+import { parseVmSubnet, parseVmSubnet6, type VmSubnet } from "../network/slots.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
 import { describeValue } from "./explain.ts";
 
@@ -105,6 +114,11 @@ export const command = checkedString((text) => {
 });
 
 export const vmSubnet: z.ZodType<VmSubnet, unknown> = checkedString(parseVmSubnet);
+export const vmSubnet6: z.ZodType<Ipv6Prefix, unknown> = checkedString(parseVmSubnet6);
+
+export const egressDenied = checkedString((text) => (text === PRIVATE ? text : parsePrefix(text)));
+export const egressAllowed: z.ZodType<AllowedDestination, unknown> = checkedString(parseAllowed);
+export const hostService: z.ZodType<Ports, unknown> = checkedString(parsePorts);
 
 /** Milliseconds, of a text such as "2m30s" or a whole number of seconds. */
 export function duration(minSeconds: number, maxSeconds: number): z.ZodType<number, unknown> {

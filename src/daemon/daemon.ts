@@ -117,7 +117,7 @@ async function start(
 
 async function openContext(config: Config, logger: Logger): Promise<LocalPoolContext> {
   const inline = await loadInlinePools(config, logger);
-  const all = [...Object.values(config.pools), ...inline.map(([, pool]) => pool)];
+  const all = [...Object.entries(config.pools), ...inline];
   const { maxConcurrentCreates, maxConcurrentDeletes } = config.daemon;
   return {
     config,

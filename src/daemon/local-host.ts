@@ -1,6 +1,6 @@
 /** The parts of this host that all its local pools share. */
 import { mkdir } from "node:fs/promises";
-import type { DaemonConfig, PoolConfig } from "../config/types.ts";
+import type { DaemonConfig } from "../config/types.ts";
 import { detectAccelerator } from "../hypervisor/accelerator.ts";
 import { createQemuDriver } from "../hypervisor/qemu/driver.ts";
 import type { Logger } from "../log.ts";
@@ -10,6 +10,8 @@ import { hostResolvers } from "../network/resolvers.ts";
 import type { VmSubnet } from "../network/slots.ts";
 import { Admission } from "../sources/local/admission.ts";
 import type { LocalHost } from "../sources/local/host.ts";
+import type { NamedPool } from "./host-checks.ts";
+import { policyOf } from "./pool-policy.ts";
 
 export interface HostFacts {
   accelerator: "kvm" | "tcg";
@@ -20,14 +22,18 @@ export interface HostFacts {
 /** @throws FleetingdError MISSING_PROGRAM, PERMISSION, UNAVAILABLE */
 export async function openLocalHost(
   config: DaemonConfig,
-  pools: readonly PoolConfig[],
+  named: readonly NamedPool[],
   logger: Logger,
 ): Promise<{ host: LocalHost; facts: HostFacts }> {
   const accelerator = await detectAccelerator({ logger });
   const hypervisor = await createQemuDriver({ accelerator, logger });
   const resolvers = await hostResolvers();
+  const pools = named.map(([, pool]) => pool);
   const fabric = createFabric({
     subnets: pools.map((pool) => pool.subnet),
+    subnets6: pools.flatMap((pool) => pool.subnet6 ?? []),
+    policies: named.map(([name, pool]) => policyOf(name, pool)),
+    guard: config.rulesGuard,
     dnsServers: [...new Set([...resolvers.servers, ...pools.flatMap((pool) => pool.dnsServers)])],
     logger,
   });

@@ -14,6 +14,7 @@ import { LocalSource } from "../sources/local/local.ts";
 import { imageOf } from "./base-images.ts";
 import type { NamedPool } from "./host-checks.ts";
 import type { HostFacts } from "./local-host.ts";
+import { policyOf } from "./pool-policy.ts";
 
 export interface LocalPool {
   config: PoolConfig;
@@ -40,6 +41,7 @@ export async function createLocalPool(
 ): Promise<LocalPool> {
   const { config, host, facts } = context;
   const logger = context.logger.child({ pool: name });
+  await host.fabric.setPolicy(policyOf(name, pool));
   const egressInterface = await findEgress(pool, logger);
   const image = imageOf(config, name, pool.image);
   const machine = {
@@ -47,6 +49,7 @@ export async function createLocalPool(
     memoryMiB: pool.memoryMiB,
     console: pool.enableVirtioConsole ? ("virtio" as const) : ("serial" as const),
     subnet: pool.subnet,
+    subnet6: pool.subnet6,
     egressInterface,
     dnsServers: pool.dnsServers.length > 0 ? pool.dnsServers : facts.dnsServers,
   };
@@ -71,6 +74,7 @@ export async function createLocalPool(
   await images.recall();
   const source = new LocalSource({
     ...machine,
+    policy: name,
     host,
     images,
     diskDirectory: pool.diskDirectory,

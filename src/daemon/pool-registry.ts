@@ -5,6 +5,8 @@ import { poolTable, toPoolConfig } from "../config/pool-keys.ts";
 import type { Config, PoolConfig } from "../config/types.ts";
 import { describeError, FleetingdError } from "../errors.ts";
 import { sleep } from "../host/wait.ts";
+import type { IncludedPool } from "../network/fabric.ts";
+import { PRIVATE } from "../network/policy.ts";
 import { addressOfTap, parseVmSubnet, slotOfAddress } from "../network/slots.ts";
 import type { InstanceRecord } from "../pool/instance.ts";
 import { sweepLocalHost } from "../sources/local/sweep.ts";
@@ -12,6 +14,7 @@ import { type LocalData, networkOf, parseLocalData } from "../sources/local/vm.t
 import { checkPools, type NamedPool } from "./host-checks.ts";
 import { saveInlinePool } from "./inline-pools.ts";
 import { createLocalPool, type LocalPool, type LocalPoolContext } from "./local-pool.ts";
+import { policyOf } from "./pool-policy.ts";
 import { compareConfigs } from "./reload.ts";
 
 const DRAIN_POLL_MS = 200;
@@ -131,21 +134,22 @@ export class PoolRegistry {
   async reload(next: Config): Promise<string[]> {
     const { added, kept, removed, notes } = compareConfigs(this.#context.config, next);
     await checkPools(added, this.#named());
-    for (const [name, config] of kept) this.#configure(name, config);
+    for (const [name, config] of kept) await this.#configure(name, config);
     for (const name of removed) this.#pools.get(name)?.pool.hold(true);
     const pools = Object.fromEntries([...kept, ...added]);
     this.#context.config = { ...this.#context.config, pools, images: next.images };
     for (const [name, config] of added) {
-      await this.#context.host.fabric.include({ subnets: [config.subnet], dnsServers: config.dnsServers });
+      await this.#context.host.fabric.include(includedPool(config));
       await this.add(name, config);
       await this.#pools.get(name)?.pool.start([]);
     }
     return notes;
   }
 
-  #configure(name: string, config: PoolConfig): void {
+  async #configure(name: string, config: PoolConfig): Promise<void> {
     const known = this.#pools.get(name);
     if (known === undefined) return;
+    await this.#context.host.fabric.setPolicy(policyOf(name, config));
     this.#pools.set(name, { ...known, config });
     known.pool.configure(config);
     known.pool.hold(false);
@@ -188,7 +192,7 @@ export class PoolRegistry {
 
   async #startInline({ poolName, pool }: PluginPool, json: string): Promise<LocalPool> {
     await checkPools([[poolName, pool]], this.#named());
-    await this.#context.host.fabric.include({ subnets: [pool.subnet], dnsServers: pool.dnsServers });
+    await this.#context.host.fabric.include(includedPool(pool));
     const created = await createLocalPool(poolName, pool, this.#context);
     await saveInlinePool(this.#context.config, poolName, json);
     await created.pool.start([]);
@@ -219,10 +223,16 @@ export class PoolRegistry {
 }
 
 /** A pool by what one of its VMs' records says of it; whatever is needed only to make VMs is the default. */
+function includedPool({ subnet, subnet6, dnsServers }: PoolConfig): IncludedPool {
+  return { subnets: [subnet], subnets6: subnet6 === undefined ? [] : [subnet6], dnsServers };
+}
+
 function forgottenPool(data: LocalData | undefined): PoolConfig {
   return toPoolConfig(
     poolTable.parse({
       warm_instances: 0,
+      // What it was allowed is not known any more; most jobs get along with this.
+      egress_deny: [PRIVATE],
       ...(data && { vm_subnet: data.subnet, vm_disk_directory: dirname(dirname(data.cloneDirectory)) }),
     }),
   );

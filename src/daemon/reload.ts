@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from "node:util";
 import { POOL_FIELDS } from "../config/pool-keys.ts";
 import type { Config, PoolConfig } from "../config/types.ts";
 import type { NamedPool } from "./host-checks.ts";
+import { POLICY_FIELDS } from "./pool-policy.ts";
 
 export interface Changes {
   added: NamedPool[];
@@ -22,6 +23,7 @@ const LIVE: ReadonlySet<string> = new Set<keyof PoolConfig>([
   "heartbeatTimeoutMs",
   "orphanTimeoutMs",
   "prebuildIntervalMs",
+  ...POLICY_FIELDS,
 ]);
 
 /** What people call them. */

@@ -2,10 +2,9 @@
 import { isIPv6 } from "node:net";
 import { FleetingdError } from "../errors.ts";
 
-/** An IPv6 prefix, its network address as a number. */
+/** An IPv6 prefix in CIDR form, and its length. */
 export interface Ipv6Prefix {
   cidr: string;
-  base: bigint;
   length: number;
 }
 
@@ -27,7 +26,7 @@ export function parseIpv6Prefix(text: string): Ipv6Prefix {
   if (base !== value) {
     throw refusal(text, `is an address inside a prefix; the prefix itself is ${formatIpv6(base)}/${length}`);
   }
-  return { cidr: `${formatIpv6(base)}/${length}`, base, length };
+  return { cidr: `${formatIpv6(base)}/${length}`, length };
 }
 
 /** The number of an address that `isIPv6` accepts; a zone counts for nothing. */
@@ -66,7 +65,12 @@ export function formatIpv6(value: bigint): string {
 /** Whether two prefixes have addresses in common. */
 export function ipv6PrefixesOverlap(one: Ipv6Prefix, other: Ipv6Prefix): boolean {
   const shift = BigInt(BITS - Math.min(one.length, other.length));
-  return one.base >> shift === other.base >> shift;
+  return networkNumber(one) >> shift === networkNumber(other) >> shift;
+}
+
+/** The prefix's first address as a number. */
+export function networkNumber({ cidr }: Ipv6Prefix): bigint {
+  return parseIpv6(cidr.slice(0, cidr.indexOf("/")));
 }
 
 function refusal(text: string, reason: string): FleetingdError {

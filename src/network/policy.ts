@@ -36,6 +36,9 @@ export interface AllowedDestination {
   ports?: Ports | undefined;
 }
 
+/** What stands for `PRIVATE_PREFIXES` in a list. */
+export const PRIVATE = "private";
+
 /** RFC 1918, CGNAT (RFC 6598), and IPv6's unique local addresses (RFC 4193). */
 export const PRIVATE_PREFIXES: readonly string[] = [
   "10.0.0.0/8",

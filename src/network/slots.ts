@@ -4,7 +4,14 @@
  */
 import { ip2long, long2ip, Netmask } from "netmask";
 import { FleetingdError } from "../errors.ts";
-import { formatIpv6, type Ipv6Prefix, ipv6PrefixesOverlap, parseIpv6, parseIpv6Prefix } from "./ipv6.ts";
+import {
+  formatIpv6,
+  type Ipv6Prefix,
+  ipv6PrefixesOverlap,
+  networkNumber,
+  parseIpv6,
+  parseIpv6Prefix,
+} from "./ipv6.ts";
 
 /** The IPv4 prefix that VMs get their /30 networks from. */
 export interface VmSubnet {
@@ -165,7 +172,7 @@ export function prefixesOverlap(one: string, other: string): boolean {
 }
 
 function slotNetwork6(subnet6: Ipv6Prefix, slot: number, bytes: readonly string[]): SlotNetwork6 {
-  const base = subnet6.base + BigInt(slot) * BigInt(ADDRESSES_PER_SLOT);
+  const base = networkNumber(subnet6) + BigInt(slot) * BigInt(ADDRESSES_PER_SLOT);
   // EUI-64: the bit of the MAC's "02" that says "locally administered" is the other way round here.
   const [a, b, c, d] = bytes;
   return {

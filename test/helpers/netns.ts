@@ -111,6 +111,7 @@ export interface GuestNetwork {
   gateway: string;
   prefixLength: number;
   macAddress: string;
+  ipv6?: { address: string; gateway: string; prefixLength: number } | undefined;
 }
 
 /** The device of a stand-in guest. */
@@ -127,6 +128,11 @@ export async function openGuest(name: string, network: GuestNetwork): Promise<Pl
   await place.ip("link", "set", GUEST_DEVICE, "address", network.macAddress, "up");
   await place.ip("address", "add", `${network.address}/${network.prefixLength}`, "dev", GUEST_DEVICE);
   await place.ip("route", "add", "default", "via", network.gateway);
+  if (network.ipv6 !== undefined) {
+    const { address, prefixLength, gateway } = network.ipv6;
+    await place.ip("address", "add", `${address}/${prefixLength}`, "dev", GUEST_DEVICE, "nodad");
+    await place.ip("-6", "route", "add", "default", "via", gateway);
+  }
   return {
     ...place,
     async close() {

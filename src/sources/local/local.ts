@@ -18,8 +18,9 @@ import { CONSOLE_LOG, type RunningVm } from "../../hypervisor/driver.ts";
 import { type Clone, createClone } from "../../images/clones.ts";
 import type { GoldenImage } from "../../images/image.ts";
 import type { Logger } from "../../log.ts";
+import type { Ipv6Prefix } from "../../network/ipv6.ts";
 import type { Leases } from "../../network/leases.ts";
-import { parseVmSubnet, type SlotNetwork, type VmSubnet } from "../../network/slots.ts";
+import { parseVmSubnet, type SlotNetwork, slotNetwork, type VmSubnet } from "../../network/slots.ts";
 import type {
   ConnectInfo,
   CreateContext,
@@ -47,7 +48,10 @@ export interface LocalSourceOptions {
   images: GoldenImages;
   diskDirectory: string;
   subnet: VmSubnet;
+  subnet6: Ipv6Prefix | undefined;
   egressInterface: string | undefined;
+  /** The name of the network policy that its VMs have. */
+  policy: string;
   dnsServers: readonly string[];
   vcpus: number;
   memoryMiB: number;
@@ -90,14 +94,16 @@ export class LocalSource implements Source {
     context.phase("image");
     const golden = await this.#options.images.current(signal);
     signal.throwIfAborted();
-    const network = this.#leases.acquire();
+    const { subnet, subnet6 } = this.#options;
+    const network = slotNetwork(subnet, this.#leases.acquire().slot, subnet6);
     const { diskDirectory, host } = this.#options;
     const cloneName = `${id}${cloneSuffix(host.stateDirectory)}`;
     const cloneDirectory = join(clonesDirectory(diskDirectory), cloneName);
     const { slot } = network;
     const data: LocalData = {
-      subnet: this.#options.subnet.cidr,
+      subnet: subnet.cidr,
       slot,
+      ...(subnet6 === undefined ? {} : { subnet6: subnet6.cidr }),
       cloneDirectory,
       goldenImage: golden.name,
       memoryMiB,
@@ -109,7 +115,7 @@ export class LocalSource implements Source {
     const identity = newIdentity(id);
     const [clone] = await allSettled([
       this.#makeClone(cloneDirectory, golden),
-      this.#options.host.fabric.attach({ network, egressInterface: this.#options.egressInterface }),
+      this.#attach(network),
       writeSeed(seedPath(directory), this.#seedFiles(id, network, identity), signal),
     ]);
 
@@ -146,14 +152,19 @@ export class LocalSource implements Source {
     if (data === undefined) return false;
     const { memoryMiB = this.#options.memoryMiB, vcpus = this.#options.vcpus } = data;
     this.#options.host.admission.promise(id, { memoryMiB, vcpus });
-    const network = this.#leasesOf(data).acquireSlot(data.slot);
+    this.#leasesOf(data).acquireSlot(data.slot);
     if (data.process === undefined) return false;
     const vm = await this.#options.host.hypervisor.adopt({ id, directory, process: data.process });
     if (vm === undefined) return false;
-    await this.#options.host.fabric.attach({ network, egressInterface: this.#options.egressInterface });
+    await this.#attach(networkOf(data));
     this.#running.set(id, vm);
     this.#watch(id, vm);
     return true;
+  }
+
+  #attach(network: SlotNetwork): Promise<void> {
+    const { host, egressInterface, policy } = this.#options;
+    return host.fabric.attach({ network, egressInterface, policy });
   }
 
   /** Of the subnet that it was made in, which an earlier configuration may have named. */

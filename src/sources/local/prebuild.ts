@@ -10,7 +10,8 @@ import { sleep } from "../../host/wait.ts";
 import { CONSOLE_LOG, type RunningVm, type VmSpec } from "../../hypervisor/driver.ts";
 import type { BaseImage } from "../../images/image.ts";
 import { createReportDisk } from "../../images/report.ts";
-import type { SlotNetwork, VmSubnet } from "../../network/slots.ts";
+import type { Ipv6Prefix } from "../../network/ipv6.ts";
+import { type SlotNetwork, slotNetwork, type VmSubnet } from "../../network/slots.ts";
 import type { LocalHost } from "./host.ts";
 
 export interface PrebuildRun {
@@ -23,6 +24,7 @@ export interface PrebuildRun {
   memoryMiB: number;
   console: "serial" | "virtio";
   subnet: VmSubnet;
+  subnet6: Ipv6Prefix | undefined;
   egressInterface: string | undefined;
   dnsServers: readonly string[];
   timeoutMs: number;
@@ -45,7 +47,7 @@ export async function runPrebuildVm<T>(
   const directory = join(host.stateDirectory, "prebuild", options.id);
   const reportDiskPath = join(directory, "report.raw");
   const leases = host.leasesOf(options.subnet);
-  const network = leases.acquire();
+  const network = slotNetwork(options.subnet, leases.acquire().slot, options.subnet6);
   let vm: RunningVm | undefined;
   try {
     await removeTree(directory);

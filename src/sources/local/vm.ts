@@ -8,12 +8,14 @@ import { SEED_DISK_SERIAL } from "../../cloudinit/seed.ts";
 import { FleetingdError } from "../../errors.ts";
 import type { DiskSpec, VmSpec } from "../../hypervisor/driver.ts";
 import type { GoldenImage } from "../../images/image.ts";
-import { parseVmSubnet, type SlotNetwork, slotNetwork } from "../../network/slots.ts";
+import { parseVmSubnet, parseVmSubnet6, type SlotNetwork, slotNetwork } from "../../network/slots.ts";
 import type { SourceData } from "../source.ts";
 
 const localDataSchema = z.object({
   /** In CIDR form; with the slot it gives the VM's whole network. */
   subnet: z.string(),
+  /** Left out: it has no IPv6. */
+  subnet6: z.string().optional(),
   slot: z.number().int().nonnegative(),
   /** The folder of the clone, on the golden images' file system. */
   cloneDirectory: z.string(),
@@ -45,7 +47,8 @@ export function cloneSuffix(stateDirectory: string): string {
 
 /** The network of a VM that may have been made by an earlier configuration. */
 export function networkOf(data: LocalData): SlotNetwork {
-  return slotNetwork(parseVmSubnet(data.subnet), data.slot);
+  const subnet6 = data.subnet6 === undefined ? undefined : parseVmSubnet6(data.subnet6);
+  return slotNetwork(parseVmSubnet(data.subnet), data.slot, subnet6);
 }
 
 export interface VmParts {

@@ -43,6 +43,7 @@ describe("defaults", () => {
           memoryPressureLimitPercent: 40,
         },
         imagesGcIntervalMs: 3_600_000,
+        rulesGuard: true,
       },
     );
     assert.deepEqual(Object.keys(config.pools), []);
@@ -67,6 +68,15 @@ describe("defaults", () => {
         egressInterface: "auto",
         diskDirectory: "/var/lib/fleetingd",
         subnet: { cidr: "172.16.120.0/24", slotCount: 64 },
+        subnet6: undefined,
+        egress: "all",
+        egressDeny: [],
+        egressAllow: [],
+        hostServices: [],
+        bandwidthUpMbit: 0,
+        bandwidthDownMbit: 0,
+        maxConnections: 4096,
+        newConnectionsPerSecond: 500,
         vcpus: 2,
         memoryMiB: 2048,
         diskSizeGiB: 10,
@@ -76,6 +86,39 @@ describe("defaults", () => {
         prebuildPackageUpgrade: false,
       },
     );
+  });
+
+  test("network keys: each accepted form, and what is refused", () => {
+    const pool = parse(`[pools.ci]
+      vm_subnet6 = "fd12:3456:789a::/64"
+      egress = "none"
+      egress_deny = ["private", "10.1.2.3", "2001:db8::/32"]
+      egress_allow = ["10.1.2.0/24", "2001:db8::1 udp/1000-2000", "192.0.2.77/24 tcp/443"]
+      host_services = ["tcp/5000", "udp/53"]`).pools["ci"];
+    assert.deepEqual(pool?.subnet6, { cidr: "fd12:3456:789a::/64", length: 64 });
+    assert.deepEqual(pool.egressDeny, ["private", "10.1.2.3/32", "2001:db8::/32"]);
+    assert.deepEqual(pool.egressAllow, [
+      { prefix: "10.1.2.0/24" },
+      { prefix: "2001:db8::1/128", ports: { protocol: "udp", first: 1000, last: 2000 } },
+      { prefix: "192.0.2.0/24", ports: { protocol: "tcp", first: 443, last: 443 } },
+    ]);
+    for (const line of [
+      'vm_subnet6 = "fe80::/64"',
+      'vm_subnet6 = "fd00::1/64"',
+      'vm_subnet6 = "fd00::/124"',
+      'egress = "some"',
+      'egress_deny = ["10.0.0.0/33"]',
+      'egress_deny = ["10.0.0.0/8; flush ruleset"]',
+      'egress_allow = ["10.0.0.0/8 tcp/0"]',
+      'egress_allow = ["10.0.0.0/8 443"]',
+      'egress_allow = ["10.0.0.0/8 tcp/443 udp/53"]',
+      'host_services = ["5000"]',
+      'host_services = ["tcp/70000"]',
+      "bandwidth_up_mbit = -1",
+      "max_connections = 0",
+    ]) {
+      assert.throws(() => parse(`[pools.ci]\n${line}`), { code: "INVALID_CONFIG" }, line);
+    }
   });
 
   test("the result is frozen to its depth", () => {

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { parseConfig } from "../../../src/config.ts";
+import { policyOf } from "../../../src/daemon/pool-policy.ts";
 import { compareConfigs } from "../../../src/daemon/reload.ts";
+import { PRIVATE_PREFIXES } from "../../../src/network/policy.ts";
 
 const config = (text: string) => parseConfig([{ path: "config.toml", text }]);
 
@@ -14,6 +16,26 @@ describe("a changed configuration", () => {
     const { kept, notes } = compareConfigs(before, after);
     assert.deepEqual(notes, []);
     assert.deepEqual(kept, [["ci", after.pools["ci"]]]);
+  });
+
+  test("so do a pool's rules on the network", () => {
+    const after = config(
+      '[pools.ci]\negress = "none"\negress_deny = ["private"]\negress_allow = ["10.1.2.0/24 tcp/443"]\nhost_services = ["tcp/5000"]\nbandwidth_up_mbit = 8\nbandwidth_down_mbit = 16\nmax_connections = 100\nmax_new_connections_per_second = 10',
+    );
+    const { kept, notes } = compareConfigs(config("[pools.ci]"), after);
+    assert.deepEqual(notes, []);
+    const pool = kept[0]?.[1] ?? assert.fail();
+    assert.deepEqual(policyOf("ci", pool), {
+      name: "ci",
+      egress: "none",
+      deny: PRIVATE_PREFIXES,
+      allow: [{ prefix: "10.1.2.0/24", ports: { protocol: "tcp", first: 443, last: 443 } }],
+      hostServices: [{ protocol: "tcp", first: 5000, last: 5000 }],
+      upBytesPerSecond: 1_000_000,
+      downBytesPerSecond: 2_000_000,
+      maxConnections: 100,
+      newConnectionsPerSecond: 10,
+    });
   });
 
   test("what is built into VMs stays as it was, and is named", () => {
