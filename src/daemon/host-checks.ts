@@ -4,7 +4,8 @@ import { totalmem } from "node:os";
 import type { PoolConfig } from "../config/types.ts";
 import { describeError, type ErrorCode, FleetingdError } from "../errors.ts";
 import { ensureDirectory, findProgram } from "../host/files.ts";
-import { findSubnetOverlap, resolveEgressInterface } from "../network/host-check.ts";
+import { findSubnetOverlap, findSubnetOverlap6, resolveEgressInterface } from "../network/host-check.ts";
+import { ipv6PrefixesOverlap } from "../network/ipv6.ts";
 import { prefixesOverlap } from "../network/slots.ts";
 
 export type NamedPool = readonly [name: string, pool: PoolConfig];
@@ -52,6 +53,7 @@ export async function checkPools(pools: readonly NamedPool[], others: readonly N
       const checks = [
         checkMemory(name, pool),
         checkSubnet(name, pool, earlier),
+        checkSubnet6(name, pool, earlier),
         checkEgressInterface(name, pool),
         checkDiskDirectory(name, pool.diskDirectory),
       ];
@@ -99,6 +101,26 @@ async function checkSubnet(name: string, pool: PoolConfig, earlier: readonly Nam
   if (overlap === undefined) return;
   throw new FleetingdError("INVALID_CONFIG", `pool ${name}: ${overlap}`, {
     hint: "Set vm_subnet to a private prefix that the host does not use.",
+  });
+}
+
+async function checkSubnet6(name: string, pool: PoolConfig, earlier: readonly NamedPool[]): Promise<void> {
+  const { subnet, subnet6 } = pool;
+  if (subnet6 === undefined) return;
+  for (const [rivalName, rival] of earlier) {
+    if (rival.subnet6 === undefined || !ipv6PrefixesOverlap(subnet6, rival.subnet6)) continue;
+    // The same slots in the same prefix: no address is given out twice.
+    if (rival.subnet6.cidr === subnet6.cidr && rival.subnet.cidr === subnet.cidr) continue;
+    throw new FleetingdError(
+      "INVALID_CONFIG",
+      `pool ${name}: vm_subnet6 ${subnet6.cidr} overlaps ${rival.subnet6.cidr} of pool ${rivalName}`,
+      { hint: "Pools share both vm_subnet and vm_subnet6, or have IPv6 prefixes with no address in common." },
+    );
+  }
+  const overlap = await findSubnetOverlap6(subnet6);
+  if (overlap === undefined) return;
+  throw new FleetingdError("INVALID_CONFIG", `pool ${name}: ${overlap}`, {
+    hint: "Set vm_subnet6 to a prefix that is routed to this host, or to an unused one of fd00::/8.",
   });
 }
 

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { FleetingdError } from "../errors.ts";
 import { checkInterfaceName } from "./interface-name.ts";
 import { ipList } from "./ip.ts";
+import { type Ipv6Prefix, ipv6PrefixesOverlap, parseIpv6Prefix } from "./ipv6.ts";
 import { isTapName, prefixesOverlap, type VmSubnet } from "./slots.ts";
 
 /** A route as `ip -j route` prints it, as far as we read it. */
@@ -75,6 +76,9 @@ export function defaultInterface(routes: readonly HostRoute[]): string | undefin
   return best?.dev ?? best?.nexthops?.[0]?.dev;
 }
 
+/** The default route, also in the form 2000::/3. */
+const SHORTEST_USED_LENGTH6 = 3;
+
 /** A sentence that names the host's route or address that is inside or around the VM subnet; undefined if none is. */
 export async function findSubnetOverlap(subnet: VmSubnet): Promise<string | undefined> {
   const [routes, links] = await Promise.all([
@@ -87,6 +91,21 @@ export async function findSubnetOverlap(subnet: VmSubnet): Promise<string | unde
     ),
   );
   return overlapOf(subnet, [...routes, ...addresses]);
+}
+
+/** The same for the IPv6 prefix of VMs. */
+export async function findSubnetOverlap6(subnet: Ipv6Prefix): Promise<string | undefined> {
+  const routes = await ipList(["-6", "route", "show", "table", "all"], ROUTE);
+  const route = routes.find(({ dst, dev, type }) => {
+    if (!dst.includes(":") || (dev !== undefined && isTapName(dev))) return false;
+    // What is routed to this host may be kept from loops by a route to nowhere; that is no network in use.
+    if (["unreachable", "blackhole", "prohibit"].includes(type ?? "")) return false;
+    const prefix = parseIpv6Prefix(dst.includes("/") ? dst : `${dst}/128`);
+    return prefix.length > SHORTEST_USED_LENGTH6 && ipv6PrefixesOverlap(subnet, prefix);
+  });
+  if (route === undefined) return undefined;
+  const { dst, dev } = route;
+  return `the VM subnet ${subnet.cidr} overlaps the host's route ${dst}${dev === undefined ? "" : ` on ${dev}`}`;
 }
 
 /** The pure part of `findSubnetOverlap`; an address counts as a route of type `address`. */

@@ -3,11 +3,15 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { run } from "../../../src/host/run.ts";
 import { detectForeignFirewalls } from "../../../src/network/foreign-firewalls.ts";
-import { findSubnetOverlap, resolveEgressInterface } from "../../../src/network/host-check.ts";
+import {
+  findSubnetOverlap,
+  findSubnetOverlap6,
+  resolveEgressInterface,
+} from "../../../src/network/host-check.ts";
 import { changeText, elementsOf } from "../../../src/network/nft-elements.ts";
 import { rebuildText } from "../../../src/network/nft-text.ts";
 import { DEFAULT_POLICY } from "../../../src/network/policy.ts";
-import { parseVmSubnet, slotNetwork } from "../../../src/network/slots.ts";
+import { parseVmSubnet, parseVmSubnet6, slotNetwork } from "../../../src/network/slots.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
 import { ip, openNeighbour, type Place } from "../../helpers/netns.ts";
 import { failOnLeaks } from "../../helpers/suite.ts";
@@ -64,6 +68,20 @@ describe("the host", { skip: needsNamespace() }, () => {
     await ip("address", "add", "172.16.120.200/32", "dev", "lo");
     assert.match((await findSubnetOverlap(subnet)) ?? "", /172\.16\.120\.200.* on lo/);
     await ip("address", "delete", "172.16.120.200/32", "dev", "lo");
+  });
+
+  test("overlaps of IPv6 are found, but the default route is none", async () => {
+    const subnet6 = parseVmSubnet6("2001:db8:1::/64");
+    await ip("address", "add", "2001:db8:f::1/64", "dev", "egress0", "nodad");
+    await ip("-6", "route", "add", "default", "via", "2001:db8:f::2");
+    await ip("-6", "route", "add", "unreachable", "2001:db8:1::/48");
+    assert.equal(await findSubnetOverlap6(subnet6), undefined);
+    assert.match(
+      (await findSubnetOverlap6(parseVmSubnet6("2001:db8:f::/100"))) ?? "",
+      /2001:db8:f::\/100 overlaps the host's route 2001:db8:f::\/64 on egress0/,
+    );
+    await ip("-6", "route", "flush", "2001:db8:1::/48");
+    await ip("-6", "route", "delete", "default");
   });
 
   test("a forward chain that drops is reported until it lets VMs through, and never changed", async () => {
