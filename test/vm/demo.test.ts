@@ -80,7 +80,7 @@ async function hostState(): Promise<string> {
   const parts = await Promise.all([
     execa("nft", ["-a", "list", "ruleset"]),
     execa("ip", ["-d", "link", "show"]),
-    execa("ip", ["route", "show", "table", "all"]),
+    execa("ip", ["-4", "route", "show", "table", "all"]),
     execa("ip", ["rule", "show"]),
   ]);
   const forwarding = await readFile("/proc/sys/net/ipv4/ip_forward", "utf8");
