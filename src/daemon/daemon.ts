@@ -10,6 +10,7 @@ import type { Config } from "../config/types.ts";
 import type { Logger } from "../log.ts";
 import { createJournal } from "../pool/journal.ts";
 import { createLimiter } from "../pool/limiter.ts";
+import { startClockWatch } from "./clock-watch.ts";
 import { checkHost, checkPools } from "./host-checks.ts";
 import { ImageCollector } from "./image-collector.ts";
 import { ImageRefresher } from "./image-refresher.ts";
@@ -91,6 +92,7 @@ async function start(
     collector.start();
     refresher.start();
     const stopOrphanWatch = startOrphanWatch(groups, () => pools.all(), logger);
+    const stopClockWatch = startClockWatch(logger);
     logger.info("the daemon is ready", { socket: config.daemon.socketPath, pools: pools.names() });
     return {
       reload: (next) => pools.reload(next),
@@ -99,6 +101,7 @@ async function start(
       },
       async stop({ removeVms }) {
         stopOrphanWatch();
+        stopClockWatch();
         await Promise.all([refresher.stop(), collector.stop()]);
         if (removeVms) await Promise.all(pools.all().map(({ pool }) => pool.clear(REMOVE_TIMEOUT_MS)));
         await api.close();

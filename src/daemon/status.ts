@@ -43,9 +43,7 @@ function poolStatus(
     name: pool.name,
     source: pool.sourceName,
     goldenImage: image.current?.name ?? null,
-    goldenImageAgeSeconds: image.current
-      ? Math.round((now - image.current.createdAt.getTime()) / 1000)
-      : null,
+    goldenImageAgeSeconds: image.current ? secondsSince(image.current.createdAt.getTime(), now) : null,
     prebuild: {
       state: image.state,
       step: image.step ?? null,
@@ -73,7 +71,7 @@ function instanceStatus(pool: string, instance: InstanceView, now: number): Inst
     group: instance.group ?? null,
     state: instance.state,
     address: instance.address ?? null,
-    ageSeconds: Math.round((now - instance.createdAt) / 1000),
+    ageSeconds: secondsSince(instance.createdAt, now),
     lastError: instance.lastError ?? null,
     failures: instance.failures,
     retryInSeconds: Math.ceil(instance.retryInMs / 1000),
@@ -83,4 +81,9 @@ function instanceStatus(pool: string, instance: InstanceView, now: number): Inst
       seconds: ((instance.phases[index + 1]?.at ?? end) - at) / 1000,
     })),
   };
+}
+
+/** Never negative, though the clock may have been set back meanwhile. */
+function secondsSince(time: number, now: number): number {
+  return Math.max(0, Math.round((now - time) / 1000));
 }

@@ -211,8 +211,14 @@ export class Driver {
     this.#steps.add(step);
   }
 
+  #holdBack(lastError: string): void {
+    this.trouble = { lastError, retryAt: performance.now() + this.#creation.fail() };
+  }
+
   #stepFailed(entry: Entry, error: unknown): void {
     entry.record.lastError = describeError(error);
+    // Its record can't be written: then none can be made.
+    if (entry.record.state === "creating") this.#holdBack(entry.record.lastError);
     entry.notBefore = performance.now() + entry.backoff.fail();
     this.#options.logger.error("a step failed and will be tried again", {
       instance: entry.record.id,
@@ -234,7 +240,7 @@ export class Driver {
       this.#creation.succeed();
       this.trouble = undefined;
     } else if (this.#active && entry.record.state === "failed") {
-      this.trouble = { lastError: failure, retryAt: performance.now() + this.#creation.fail() };
+      this.#holdBack(failure);
     }
   };
 

@@ -7,6 +7,8 @@ export interface Entry {
   record: InstanceRecord;
   /** The record is on disk: only then may a step have side effects. */
   journaled: boolean;
+  /** The record on disk is older than this one, because a write failed. */
+  unsaved: boolean;
   /** Aborts the step that is under way. */
   step: AbortController | undefined;
   /** When that step began, in milliseconds of `performance.now()`. */
@@ -31,6 +33,7 @@ export function newEntry(record: InstanceRecord, journaled: boolean): Entry {
   return {
     record,
     journaled,
+    unsaved: false,
     step: undefined,
     stepSince: 0,
     backoff: createBackoff({ initialMs: 500, maxMs: 60_000 }),

@@ -8,8 +8,10 @@ import { unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { messageOf, systemErrorCode } from "../errors.ts";
+import { explainDiskFull } from "../host/disk-full.ts";
 import {
   ensureDirectory,
+  exists,
   listDirectory,
   readTextIfExists,
   removeTree,
@@ -29,6 +31,8 @@ export interface Journal {
   write(record: InstanceRecord): Promise<void>;
   /** Removes the record and then whatever is left in its folder. */
   remove(id: string): Promise<void>;
+  /** Those of `ids` whose folder somebody has removed. */
+  missing(ids: readonly string[]): Promise<string[]>;
   load(): Promise<{ records: InstanceRecord[]; unreadable: UnreadableRecord[] }>;
 }
 
@@ -54,17 +58,31 @@ export function createJournal(stateDirectory: string): Journal {
     directoryOf,
     write(record) {
       const text = `${JSON.stringify(record, undefined, 1)}\n`;
+      const directory = directoryOf(record.id);
       return inOrder(record.id, async () => {
-        await ensureDirectory(directoryOf(record.id));
-        await writeFileAtomic(join(directoryOf(record.id), RECORD_FILE), text);
+        try {
+          if (!(await exists(directory))) {
+            await ensureDirectory(directory);
+            // Without this a power cut may take the folder away with the record in it.
+            await syncDirectory(root);
+          }
+          await writeFileAtomic(join(directory, RECORD_FILE), text);
+        } catch (error) {
+          throw explainDiskFull(error, `the record of ${record.id}`, root);
+        }
       });
     },
     remove(id) {
       return inOrder(id, async () => {
         await unlinkIfExists(join(directoryOf(id), RECORD_FILE));
         await removeTree(directoryOf(id));
-        await syncDirectory(root);
+        // Somebody may have removed the whole state directory.
+        if (await exists(root)) await syncDirectory(root);
       });
+    },
+    async missing(ids) {
+      const present = new Set(await listDirectory(root));
+      return ids.filter((id) => !present.has(id));
     },
     async load() {
       const records: InstanceRecord[] = [];

@@ -6,7 +6,7 @@
  * - Requests only change records and wake the driver; they run no program.
  * - A claimed instance belongs to one group until it is gone, and no other group ever sees it.
  */
-import { FleetingdError, messageOf } from "../errors.ts";
+import { describeError, FleetingdError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { ConnectInfo, Source, SourceData } from "../sources/source.ts";
 import { Driver } from "./driver.ts";
@@ -15,6 +15,7 @@ import { type InstanceRecord, type InstanceState, newRecord } from "./instance.t
 import type { Journal } from "./journal.ts";
 import type { Limiter } from "./limiter.ts";
 import { Monitor } from "./monitor.ts";
+import { Records, writeOrLater } from "./records.ts";
 import type { PoolSettings } from "./settings.ts";
 
 export interface PoolOptions {
@@ -50,7 +51,7 @@ export interface InstanceView {
   data: SourceData;
 }
 
-const MONITOR_MS = 1_000;
+const CHECK_MS = 1_000;
 
 export class Pool {
   readonly name: string;
@@ -60,6 +61,7 @@ export class Pool {
   readonly #entries = new Map<string, Entry>();
   readonly #driver: Driver;
   readonly #monitor: Monitor;
+  readonly #records: Records;
   #settings: PoolSettings;
   #wasAsked = false;
   #timer: NodeJS.Timeout | undefined;
@@ -73,6 +75,7 @@ export class Pool {
     const shared = { ...options, entries: this.#entries, logger: this.#log, settings: () => this.#settings };
     this.#driver = new Driver(shared);
     this.#monitor = new Monitor({ ...shared, onSick: (id, reason) => void this.#lost(id, reason) });
+    this.#records = new Records(this.#entries, options.journal, this.#log);
     options.source.onLost((id, reason) => void this.#lost(id, reason));
   }
 
@@ -80,7 +83,10 @@ export class Pool {
   async start(records: readonly InstanceRecord[]): Promise<void> {
     await Promise.all(records.map((record) => this.#adopt(record)));
     this.#driver.start();
-    this.#timer = setInterval(() => this.#monitor.tick(), MONITOR_MS);
+    this.#timer = setInterval(() => {
+      this.#monitor.tick();
+      void this.#records.restore();
+    }, CHECK_MS);
   }
 
   get settings(): PoolSettings {
@@ -211,7 +217,7 @@ export class Pool {
   /** Stops the driver; ready instances live on and are taken over by the next daemon. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
-    await Promise.all([this.#monitor.stop(), this.#driver.stop()]);
+    await Promise.all([this.#monitor.stop(), this.#driver.stop(), this.#records.settle()]);
   }
 
   #living(): Entry[] {
@@ -237,15 +243,28 @@ export class Pool {
           entry.journaled = true;
           return 1;
         } catch (failure) {
-          error = `the record of ${entry.record.id} could not be written: ${messageOf(failure)}`;
+          error = `the record of ${entry.record.id} could not be written: ${describeError(failure)}`;
           this.#log.error(error, { instance: entry.record.id });
-          if (fresh.includes(entry)) this.#entries.delete(entry.record.id);
-          else unclaim(entry.record);
+          if (fresh.includes(entry)) await this.#drop(entry);
+          else unclaim(entry);
           return 0;
         }
       }),
     );
     return { accepted: results.reduce<number>((sum, one) => sum + one, 0), error };
+  }
+
+  /** Forgets an instance of which nothing was made but perhaps a part of its record. */
+  async #drop({ record: { id } }: Entry): Promise<void> {
+    this.#entries.delete(id);
+    try {
+      await this.#journal.remove(id);
+    } catch (error) {
+      this.#log.warn("a folder without a record is left until the next start", {
+        instance: id,
+        error: messageOf(error),
+      });
+    }
   }
 
   async #end(entry: Entry, reason: string | undefined): Promise<void> {
@@ -262,19 +281,14 @@ export class Pool {
       ...(reason === undefined ? {} : { lastError: reason }),
     });
     entry.step?.abort();
-    await this.#journal.write(entry.record);
+    await writeOrLater(entry, this.#journal, this.#log);
   }
 
   async #lost(id: string, reason: string): Promise<void> {
     const entry = this.#entries.get(id);
     if (entry?.record.state !== "ready") return;
     this.#log.warn("an instance ended by itself", { instance: id, reason });
-    try {
-      await this.#end(entry, reason);
-    } catch (error) {
-      // The state in memory is right; a daemon that restarts now finds the machine gone again.
-      this.#log.error("the record could not be written", { instance: id, error: messageOf(error) });
-    }
+    await this.#end(entry, reason);
     this.#driver.wake();
   }
 
@@ -286,7 +300,7 @@ export class Pool {
     if (record.state === "creating") {
       const lastError = "the daemon was restarted while it was made";
       Object.assign(record, { state: "failed", endedAt: Date.now(), lastError });
-      await this.#journal.write(record);
+      await writeOrLater(entry, this.#journal, this.#log);
     } else if (record.state === "ready") {
       if (alive) this.#log.info("took over an instance", { instance: record.id });
       else await this.#end(entry, "its machine was gone when the daemon started");
@@ -303,9 +317,11 @@ export class Pool {
   }
 }
 
-function unclaim(record: InstanceRecord): void {
-  delete record.group;
-  delete record.claimedAt;
+function unclaim(entry: Entry): void {
+  delete entry.record.group;
+  delete entry.record.claimedAt;
+  // Nobody knows how far the write has come.
+  entry.unsaved = true;
 }
 
 function view(entry: Entry): InstanceView {

@@ -4,6 +4,7 @@ import type { Logger } from "../log.ts";
 import type { Source } from "../sources/source.ts";
 import type { Entry } from "./entry.ts";
 import type { Journal } from "./journal.ts";
+import { writeOrLater } from "./records.ts";
 
 export interface StepContext {
   source: Source;
@@ -16,7 +17,6 @@ const DELETE_TIMEOUT_MS = 120_000;
 /**
  * Makes the instance of a journaled record; answers why it failed, or undefined.
  * Afterwards the record is `ready`, `failed`, or `deleting` if that was asked for meanwhile.
- * @throws only if the record cannot be written.
  */
 export async function createInstance(
   entry: Entry,
@@ -41,7 +41,7 @@ export async function createInstance(
     if (record.state !== "creating") return undefined;
     Object.assign(record, { state: "ready", readyAt: Date.now(), connectInfo });
     Object.assign(entry, { seenAt: performance.now(), idleSince: performance.now() });
-    await journal.write(record);
+    await writeOrLater(entry, journal, log);
     log.info("an instance is ready", { ms: Date.now() - record.createdAt });
     return undefined;
   } catch (error) {
@@ -50,7 +50,7 @@ export async function createInstance(
     const reason = describeError(error);
     Object.assign(record, { state: "failed", endedAt: Date.now(), lastError: reason });
     log.error("an instance could not be made", { error: reason });
-    await journal.write(record);
+    await writeOrLater(entry, journal, log);
     return reason;
   }
 }

@@ -3,13 +3,16 @@
  * the host's own, in the namespaces of the suite.
  */
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { InstanceStatus } from "../../src/api/status.ts";
+import { systemErrorCode } from "../../src/errors.ts";
 import { listDirectory } from "../../src/host/files.ts";
 import { listProcesses } from "../../src/host/process-list.ts";
+import { run } from "../../src/host/run.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import { parseVmProcess } from "../../src/hypervisor/qemu/arguments.ts";
 import { readInstalledRules } from "../../src/network/nft.ts";
@@ -20,6 +23,8 @@ import { createPrograms, type Programs } from "./stand-in-vm.ts";
 export const STAND_IN_POOL = "ci";
 const SUBNET = parseVmSubnet("172.16.0.0/16");
 const MIB = 1024 ** 2;
+/** The daemon wants 64 MiB free for each clone. */
+const DISK_MIB = 512;
 const SETTLE_MS = 30_000;
 
 export interface StandInWorld {
@@ -29,6 +34,9 @@ export interface StandInWorld {
   readonly programs: Programs;
   /** Starts a daemon on what the one before it left; its VMs outlive it. */
   start(options?: StartOptions): Promise<TestDaemon>;
+  /** Leaves not a byte on the disk of records and clones, until `makeRoom`. */
+  fillDisk(): Promise<void>;
+  makeRoom(): Promise<void>;
   /** What there is on the host of VMs. */
   inspect(): Promise<Belongings>;
   /** Waits until the host has exactly what these instances need, and asserts that. */
@@ -60,9 +68,13 @@ export interface Belongings {
 
 export async function createStandInWorld(): Promise<StandInWorld> {
   const folder = await mkdtemp(join(tmpdir(), "stand-in-world-"));
-  const stateDirectory = join(folder, "state");
-  const diskDirectory = join(folder, "disks");
+  const disk = join(folder, "disk");
+  const stateDirectory = join(disk, "state");
+  const diskDirectory = join(disk, "disks");
+  const ballast = join(disk, "ballast");
   const scratch = join(folder, "tmp");
+  await mkdir(disk);
+  await run("mount", ["-t", "tmpfs", "-o", `size=${DISK_MIB}m,mode=700`, "stand-in-world", disk]);
   for (const directory of [scratch, diskDirectory]) await mkdir(directory);
   const programs = await createPrograms(folder);
   const image = await makeImage(folder);
@@ -74,7 +86,10 @@ export async function createStandInWorld(): Promise<StandInWorld> {
     return {
       processes: processes.sort(),
       records: (await listDirectory(join(stateDirectory, "vms"))).sort(),
-      clones: (await listDirectory(join(diskDirectory, "clones"))).sort(),
+      // Their names end with a word for the state directory.
+      clones: (await listDirectory(join(diskDirectory, "clones")))
+        .map((name) => name.replace(/\..*/, ""))
+        .sort(),
       taps: (await readdir("/proc/sys/net/ipv4/conf")).filter(isTapName).sort(),
       rules: [...rules].sort(),
       scratch: await readdir(scratch),
@@ -86,6 +101,11 @@ export async function createStandInWorld(): Promise<StandInWorld> {
     diskDirectory,
     programs,
     inspect,
+    async fillDisk() {
+      await mkdir(ballast);
+      for (const size of [MIB, 64 * 1024, 4096]) while (await hasRoomFor(join(ballast, randomUUID()), size));
+    },
+    makeRoom: () => rm(ballast, { recursive: true, force: true }),
     start: ({ pool, settings, preload = [], env, ephemeral = false } = {}) =>
       startTestDaemon({
         directory: folder,
@@ -132,7 +152,10 @@ export async function createStandInWorld(): Promise<StandInWorld> {
         throw difference ?? error;
       });
     },
-    remove: () => rm(folder, { recursive: true }),
+    async remove() {
+      await run("umount", [disk]);
+      await rm(folder, { recursive: true });
+    },
   };
 }
 
@@ -146,6 +169,18 @@ function belongingsOf(instances: readonly Pick<InstanceStatus, "id" | "address">
 
 function preloadOption(name: string): string {
   return `--import=${fileURLToPath(new URL(name, import.meta.url))}`;
+}
+
+/** Writes the file if there is room for it. */
+async function hasRoomFor(path: string, size: number): Promise<boolean> {
+  try {
+    await writeFile(path, Buffer.alloc(size));
+    return true;
+  } catch (error) {
+    if (systemErrorCode(error) !== "ENOSPC") throw error;
+    await rm(path, { force: true });
+    return false;
+  }
 }
 
 /** A disk and a kernel that no stand-in looks into. */
