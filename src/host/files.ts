@@ -71,6 +71,14 @@ export async function ensureDirectory(path: string, mode = 0o700): Promise<void>
   }
 }
 
+/** Like `ensureDirectory`, and what it makes is still there after a power cut. */
+export async function ensureDurableDirectory(path: string): Promise<void> {
+  if (await exists(path)) return;
+  await ensureDurableDirectory(dirname(path));
+  await ensureDirectory(path);
+  await syncDirectory(dirname(path));
+}
+
 /** Removes a file or a whole folder; that it is absent already is fine. */
 export async function removeTree(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true, maxRetries: 3 });

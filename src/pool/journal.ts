@@ -10,7 +10,7 @@ import { z } from "zod";
 import { messageOf, systemErrorCode } from "../errors.ts";
 import { explainDiskFull } from "../host/disk-full.ts";
 import {
-  ensureDirectory,
+  ensureDurableDirectory,
   exists,
   listDirectory,
   readTextIfExists,
@@ -61,11 +61,7 @@ export function createJournal(stateDirectory: string): Journal {
       const directory = directoryOf(record.id);
       return inOrder(record.id, async () => {
         try {
-          if (!(await exists(directory))) {
-            await ensureDirectory(directory);
-            // Without this a power cut may take the folder away with the record in it.
-            await syncDirectory(root);
-          }
+          await ensureDurableDirectory(directory);
           await writeFileAtomic(join(directory, RECORD_FILE), text);
         } catch (error) {
           throw explainDiskFull(error, `the record of ${record.id}`, root);
