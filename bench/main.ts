@@ -27,10 +27,20 @@ import type { Measurement } from "./measurement.ts";
 import { type BenchOptions, parseOptions } from "./options.ts";
 import { plugin } from "./plugin.ts";
 import { reportJson, reportTable } from "./report.ts";
+import { rules } from "./rules.ts";
 import { runMeasurements } from "./run.ts";
+import { trafficThroughRules } from "./traffic.ts";
 
-/** In the order in which they run: a golden image first, for all others start from it. */
-const GROUPS: readonly (readonly Measurement[])[] = [golden, clone, plugin, daemon, boot];
+/** In the order in which they run: of those with VMs a golden image first, for all others start from it. */
+const GROUPS: readonly (readonly Measurement[])[] = [
+  rules,
+  trafficThroughRules,
+  golden,
+  clone,
+  plugin,
+  daemon,
+  boot,
+];
 
 const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;

@@ -1,7 +1,7 @@
 /**
  * What a group's file exports: its measurements.
  *
- * One measurement may give several numbers, each under a name whose last part is its unit (`clone.create.ms`). It is
+ * One measurement may give several numbers, each under a name whose last part is its unit (`clone.create.ms`); a number may follow it. It is
  * prepared once, run several times, and closed, whatever happened; nothing of it is left then.
  */
 export interface Measurement {
@@ -41,9 +41,9 @@ export interface Summary {
   unit: string;
 }
 
-/** The last part of a metric's name. */
+/** The last part of a metric's name that is not a number. */
 export function unitOf(name: string): string {
-  return name.slice(name.lastIndexOf(".") + 1);
+  return name.split(".").findLast((part) => !/^\d+$/.test(part)) ?? "";
 }
 
 export function summarize(name: string, values: readonly number[]): Summary {

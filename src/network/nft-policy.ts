@@ -88,7 +88,8 @@ function chainsOf(policy: Policy): Map<string, string[]> {
         // Before anything else: what goes to a VM is none of what it sends.
         `oifname "${TAP_PREFIX}*" goto to_${vmChain(name)}`,
         `ct state new add @${open.name} { iifname ${open.count} } drop`,
-        `ct state new update @${fresh.name} { iifname ${fresh.count} } drop`,
+        // Of a connection that nobody has answered yet, every packet is in state `new`, but only the first is not confirmed.
+        `ct state new ct status & confirmed != confirmed update @${fresh.name} { iifname ${fresh.count} } drop`,
         ...(policy.upBytesPerSecond > 0 ? [`update @${up.name} { iifname ${up.count} } drop`] : []),
         ...services,
         // A resolver on the host passes questions on to the outside.

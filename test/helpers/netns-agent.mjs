@@ -95,7 +95,7 @@ const actions = {
     return true;
   },
   sunk: async () => sunkBytes,
-  async listen({ protocol, address, port }) {
+  async listen({ protocol, address, port, silent }) {
     if (protocol === "tcp") {
       const server = net.createServer((socket) => {
         received.push(`tcp ${port} from ${socket.remoteAddress}`);
@@ -108,7 +108,7 @@ const actions = {
     const socket = dgram.createSocket(net.isIPv6(address) ? "udp6" : "udp4");
     socket.on("message", (message, peer) => {
       received.push(`udp ${port} from ${peer.address}: ${message}`);
-      socket.send(peer.address, peer.port, peer.address);
+      if (!silent) socket.send(peer.address, peer.port, peer.address);
     });
     await new Promise((resolve, reject) => socket.once("error", reject).bind(port, address, resolve));
     return true;

@@ -38,7 +38,8 @@ export interface Place {
   /** Runs a program there. */
   run(file: string, ...args: string[]): Promise<string>;
   ip(...args: string[]): Promise<string>;
-  listen(protocol: "tcp" | "udp", endpoint: Endpoint): Promise<void>;
+  /** Answers with the peer's address, unless it is silent (UDP only). */
+  listen(protocol: "tcp" | "udp", endpoint: Endpoint & { silent?: boolean }): Promise<void>;
   /** What listeners there have received so far. */
   received(): Promise<string[]>;
   /** The address that the listener saw us at, or undefined if there was no answer. */

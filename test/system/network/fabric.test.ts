@@ -240,6 +240,30 @@ describe("fabric", { skip: needsNamespace() }, () => {
     assert.deepEqual(await fabric.listTaps(), []);
   });
 
+  test("four thousand leases of a /16, and one more among them costs those nothing", async (t) => {
+    const leases = createLeases(subnet);
+    const networks = Array.from({ length: 4_000 }, () => leases.acquire());
+    const begunAt = performance.now();
+    await Promise.all(networks.map((network) => fabric.attach({ network, egressInterface })));
+    const attachedAt = performance.now();
+    assert.equal((await fabric.listTaps()).length, 4_000);
+    assert.equal((await fabric.counters()).size, 4_000);
+    const [some = assert.fail(), late] = [networks[1_234], leases.acquire()];
+    const guest = await openGuest("some", some);
+    const isOpen = async () => (await guest.tcp({ address: "203.0.113.2", port: 8080 })) !== undefined;
+    assert.equal(await isOpen(), true);
+    const counted = (await fabric.counters()).get(some.tapName);
+    await fabric.attach({ network: late, egressInterface });
+    await fabric.detach(late);
+    assert.deepEqual((await fabric.counters()).get(some.tapName), counted);
+    assert.equal(await isOpen(), true);
+    await guest.close();
+    await fabric.close();
+    assert.deepEqual(await fabric.listTaps(), []);
+    await fabric.open();
+    t.diagnostic(`attached in ${((attachedAt - begunAt) / 1000).toFixed(1)} s`);
+  });
+
   test("attach and detach of one VM take effect in their order", async () => {
     const attachment = { network: first, egressInterface };
     await Promise.all([fabric.attach(attachment), fabric.detach(first), fabric.attach(attachment)]);

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import { run } from "../../../src/host/run.ts";
-import { sleep } from "../../../src/host/wait.ts";
+import { sleep, waitFor } from "../../../src/host/wait.ts";
 import { createFabric, type Fabric } from "../../../src/network/fabric.ts";
 import {
   DEFAULT_POLICY,
@@ -23,7 +23,7 @@ const CGNAT = "100.64.7.7";
 const RESOLVER = "203.0.113.53";
 const WEB = 8080;
 const API = 8443;
-const [ECHO, SINK, SOURCE] = [9000, 9001, 9002];
+const [ECHO, SINK, SOURCE, SILENT] = [9000, 9001, 9002, 9003];
 const MEASURED_MS = 1_500;
 const SETTLE_MS = 100;
 
@@ -55,6 +55,7 @@ describe("a pool's policy", { skip: needsNamespace() }, () => {
       await outside.listen("tcp", { address: "0.0.0.0", port });
       await host.listen("tcp", { address: "0.0.0.0", port });
     }
+    await outside.listen("udp", { address: "0.0.0.0", port: SILENT, silent: true });
     await outside.stream("echo", { address: "0.0.0.0", port: ECHO });
     await outside.stream("sink", { address: "0.0.0.0", port: SINK });
     await outside.stream("source", { address: "0.0.0.0", port: SOURCE });
@@ -193,6 +194,18 @@ describe("a pool's policy", { skip: needsNamespace() }, () => {
     await guest.hangUp();
   });
 
+  test("counts a connection without answers once, however much it sends", async () => {
+    await apply({ newConnectionsPerSecond: 5 });
+    await sleep(1_000);
+    const before = (await outside.received()).length;
+    await guest.run("perl", "-e", SEND_MANY, PUBLIC, String(SILENT), "200");
+    await waitFor(async () => ((await outside.received()).length >= before + 200 ? true : undefined), {
+      timeoutMs: 5_000,
+      intervalMs: 50,
+      what: "200 datagrams",
+    });
+  });
+
   test("bounds the bandwidth, either way", async (t) => {
     const [sink, source] = [
       { address: PUBLIC, port: SINK },
@@ -220,3 +233,12 @@ describe("a pool's policy", { skip: needsNamespace() }, () => {
     assert.ok((await up(other)) > most, "another pool is not bound");
   });
 });
+
+/** Sends that many datagrams from one socket: `address port count`. */
+const SEND_MANY = `
+  use Socket;
+  my ($address, $port, $count) = @ARGV;
+  socket(my $socket, AF_INET, SOCK_DGRAM, 0) or die $!;
+  my $to = pack_sockaddr_in($port, inet_aton($address));
+  for (1 .. $count) { send($socket, "datagram", 0, $to) or die $!; select(undef, undef, undef, 0.002) }
+`;
