@@ -71,6 +71,8 @@ export interface RunningVm {
   readonly process: ProcessIdentity;
   /** Settles once when the process is gone, whatever ended it; never rejects. */
   readonly exited: Promise<VmExit>;
+  /** Settles with the reason when a disk fails for the first time, as when the host's is full; mostly never. */
+  readonly diskFailed: Promise<string>;
   state(): Promise<VmState>;
   /**
    * Presses the power button, waits up to `graceMs`, then ends the process by force. With 0 it ends by force at once.

@@ -23,6 +23,8 @@ export interface Entry {
   buriedAt: number;
   /** The group has seen that it failed. */
   told: boolean;
+  /** Why jobs on it will fail, though it lives. */
+  trouble: string | undefined;
   /** When it last showed that it lives, in milliseconds of `performance.now()`. */
   seenAt: number;
   /** When it became ready, or was taken over: likewise. */
@@ -41,6 +43,7 @@ export function newEntry(record: InstanceRecord, journaled: boolean): Entry {
     buried: false,
     buriedAt: 0,
     told: false,
+    trouble: undefined,
     seenAt: performance.now(),
     idleSince: performance.now(),
   };

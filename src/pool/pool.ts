@@ -77,6 +77,7 @@ export class Pool {
     this.#monitor = new Monitor({ ...shared, onSick: (id, reason) => void this.#lost(id, reason) });
     this.#records = new Records(this.#entries, options.journal, this.#log);
     options.source.onLost((id, reason) => void this.#lost(id, reason));
+    options.source.onTrouble?.((id, reason) => void this.#troubled(id, reason));
   }
 
   /** Takes over what an earlier daemon left, then starts the driver. */
@@ -194,11 +195,12 @@ export class Pool {
 
   /** @throws FleetingdError NOT_FOUND, or UNAVAILABLE when the instance is on its way out. */
   heartbeat(group: string, id: string): void {
-    const { record } = this.#owned(group, id);
-    if (record.state === "ready" || record.state === "creating") return;
+    const { record, trouble } = this.#owned(group, id);
+    const isAlive = record.state === "ready" || record.state === "creating";
+    if (isAlive && trouble === undefined) return;
     throw new FleetingdError(
       "UNAVAILABLE",
-      `the instance ${id} is ${record.state}: ${record.lastError ?? "its deletion was asked for"}`,
+      `the instance ${id} is ${record.state}: ${trouble ?? record.lastError ?? "its deletion was asked for"}`,
     );
   }
 
@@ -282,6 +284,16 @@ export class Pool {
     });
     entry.step?.abort();
     await writeOrLater(entry, this.#journal, this.#log);
+  }
+
+  /** One that waits is replaced; of one that serves a job its group is told, which may still save something of it. */
+  async #troubled(id: string, reason: string): Promise<void> {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return;
+    entry.trouble = reason;
+    entry.record.lastError = reason;
+    if (entry.record.group === undefined) await this.#lost(id, reason);
+    else this.#log.warn("jobs on an instance will fail", { instance: id, reason });
   }
 
   async #lost(id: string, reason: string): Promise<void> {

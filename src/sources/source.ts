@@ -66,6 +66,8 @@ export interface Source {
   check?(connectInfo: ConnectInfo, signal: AbortSignal): Promise<void>;
   /** Calls `listener` when an instance ended by itself (its machine crashed, was powered off, or vanished). */
   onLost(listener: (id: string, reason: string) => void): void;
+  /** Calls `listener` when an instance lives on, but jobs on it will fail. */
+  onTrouble?(listener: (id: string, reason: string) => void): void;
   /**
    * Whether an instance would be made of something newer today; idle ones are then replaced. It answers at once, and of a
    * new instance never yes. A source without it never replaces any.

@@ -15,6 +15,8 @@ export interface StandInSource extends Source {
   failNextDeletes(times: number): void;
   /** The machine vanishes by itself. */
   crash(id: string): void;
+  /** The machine lives on, but its disk failed. */
+  failDisk(id: string): void;
   /** How long a creation takes. */
   bootMs: number;
   /** The image that instances are made of; those of another one are outdated. */
@@ -27,6 +29,7 @@ export function createStandInSource(): StandInSource {
   const busy = new Set<string>();
   let failures = { left: 0, reason: "" };
   let deleteFailures = 0;
+  let troubled: (id: string, reason: string) => void = () => undefined;
   let lost: (id: string, reason: string) => void = () => undefined;
 
   const exclusively = async <T>(id: string, work: () => Promise<T>): Promise<T> => {
@@ -50,6 +53,10 @@ export function createStandInSource(): StandInSource {
     },
     failNextDeletes: (times) => {
       deleteFailures = times;
+    },
+    failDisk: (id) => troubled(id, "its disk failed"),
+    onTrouble: (listener) => {
+      troubled = listener;
     },
     crash: (id) => {
       if (machines.delete(id)) lost(id, "the machine vanished");

@@ -62,6 +62,7 @@ export function manageVm(
     id: vm.id,
     process: process.identity,
     exited,
+    diskFailed: watcher.diskFailed,
     monitor,
     async state() {
       try {

@@ -69,10 +69,15 @@ export class LocalSource implements Source {
   readonly #leases: Leases;
   readonly #running = new Map<string, RunningVm>();
   #onLost: (id: string, reason: string) => void = () => undefined;
+  #onTrouble: (id: string, reason: string) => void = () => undefined;
 
   constructor(options: LocalSourceOptions) {
     this.#options = options;
     this.#leases = options.host.leasesOf(options.subnet);
+  }
+
+  onTrouble(listener: (id: string, reason: string) => void): void {
+    this.#onTrouble = listener;
   }
 
   onLost(listener: (id: string, reason: string) => void): void {
@@ -253,6 +258,9 @@ export class LocalSource implements Source {
   }
 
   #watch(id: string, vm: RunningVm): void {
+    void vm.diskFailed.then((reason) => {
+      if (this.#running.get(id) === vm) this.#onTrouble(id, `its disk failed: ${reason}`);
+    });
     void vm.exited.then(({ lastOutput }) => {
       if (this.#running.get(id) !== vm) return;
       this.#onLost(id, `its VM ended by itself${lastOutput === "" ? "" : `: ${lastOutput}`}`);

@@ -156,6 +156,21 @@ describe("a pool", () => {
     await eventually("one record", async () => (await records()).length === 1);
   });
 
+  test("replaces an idle instance whose disk failed, and tells the group of one that serves a job", async () => {
+    const pool = await startPool({ warm: 1 });
+    await eventually("one is warm", () => pool.all().some(({ state }) => state === "ready"));
+    const [idle = ""] = source.machines;
+    source.failDisk(idle);
+    await eventually("it was replaced", () => source.machines.size === 1 && !source.machines.has(idle));
+    await eventually("the new one is ready", () => pool.all().every(({ state }) => state === "ready"));
+    await pool.claim("g", 1);
+    const [job] = pool.list("g").map(({ id }) => id);
+    pool.heartbeat("g", job ?? "");
+    source.failDisk(job ?? "");
+    assert.throws(() => pool.heartbeat("g", job ?? ""), /is ready: its disk failed/);
+    assert.ok(source.machines.has(job ?? ""), "what the job has made may still be saved");
+  });
+
   test("never makes more at once than the limit", async () => {
     source.bootMs = 20;
     const pool = await startPool({ creates: 2 });
