@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline/promises";
@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { exists } from "../../src/host/files.ts";
 import { identifyProcess, isAlive, type ProcessIdentity } from "../../src/host/process.ts";
 import { run } from "../../src/host/run.ts";
+import { withTimeout } from "../../src/host/wait.ts";
 import { detectAccelerator } from "../../src/hypervisor/accelerator.ts";
 import {
   CONSOLE_LOG,
@@ -101,6 +102,27 @@ describe("the QEMU driver", { skip: needsNamespace(), timeout: 600_000 }, () => 
     assert.equal(flat.toString("latin1", 512, 519), "written");
     assert.equal((await readFile(base)).indexOf("written"), -1);
     assert.equal((await readFile(seed)).indexOf("written"), -1);
+  });
+
+  test("a disk that the host has no room for fails in the guest, is told, and does not stop the VM", async () => {
+    const full = join(fixture.root, "full");
+    await mkdir(full);
+    await run("mount", ["-t", "tmpfs", "-o", "size=1m", "full", full]);
+    try {
+      const path = join(full, "disk.raw");
+      await run("truncate", ["-s", "8M", path]);
+      // One page too much, which is why the writer gives up.
+      await assert.rejects(writeFile(join(full, "rest"), Buffer.alloc(1024 ** 2 + 4096)), /ENOSPC/);
+      const spec = await fixture.spec("full-disk", [], {
+        disks: [{ path, format: "raw", readOnly: false, serial: "root" }],
+      });
+      const vm = await boot(spec);
+      assert.match(await withTimeout(vm.diskFailed, GRACE_MS, "the report"), /No space left/);
+      assert.equal(await vm.state(), "running");
+      await vm.stop({ graceMs: 0 });
+    } finally {
+      await run("umount", [full]);
+    }
   });
 
   test("a virtio console is written to the same file", async () => {
