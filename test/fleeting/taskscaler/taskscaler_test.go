@@ -4,6 +4,9 @@
 //	FLEETING_TEST_CONFIG         its plugin_config as JSON; null if not set
 //	FLEETING_TEST_MAX            most instances at a time, 3 if not set
 //	FLEETING_TEST_READY_COMMAND  instance_ready_command; none if not set
+//	FLEETING_TEST_TASKS          how many tasks, 3 if not set
+//	FLEETING_TEST_HALFWAY        a shell command; if it is set, tasks take some seconds and run side by side, and it is
+//	                             run when half of them have begun
 package taskscaler
 
 import (
@@ -12,6 +15,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,8 +26,6 @@ import (
 	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
 	"gitlab.com/gitlab-org/fleeting/taskscaler"
 )
-
-const tasks = 3
 
 func TestTaskscaler(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -44,7 +46,7 @@ func TestTaskscaler(t *testing.T) {
 	initCtx, initCancel := context.WithTimeout(ctx, time.Minute)
 	defer initCancel()
 	scaler, err := taskscaler.New(initCtx, runner.InstanceGroup(),
-		taskscaler.WithMaxInstances(maxInstances(t)),
+		taskscaler.WithMaxInstances(number(t, "FLEETING_TEST_MAX", 3)),
 		taskscaler.WithCapacityPerInstance(1),
 		taskscaler.WithMaxUseCount(1),
 		taskscaler.WithDeleteInstancesOnShutdown(),
@@ -70,8 +72,7 @@ func TestTaskscaler(t *testing.T) {
 	}
 
 	used := map[string]bool{}
-	for n := 1; n <= tasks; n++ {
-		id := runTask(ctx, t, scaler, fmt.Sprintf("task-%d", n))
+	for _, id := range runTasks(ctx, t, scaler) {
 		if used[id] {
 			t.Errorf("instance %s was used twice", id)
 		}
@@ -84,27 +85,73 @@ func TestTaskscaler(t *testing.T) {
 	requireNoInstances(shutdownCtx, t, runner.InstanceGroup())
 }
 
-func runTask(ctx context.Context, t *testing.T, scaler taskscaler.Taskscaler, key string) string {
+// runTasks answers the instances that they ran on.
+func runTasks(ctx context.Context, t *testing.T, scaler taskscaler.Taskscaler) []string {
 	t.Helper()
+	tasks := number(t, "FLEETING_TEST_TASKS", 3)
+	halfway := os.Getenv("FLEETING_TEST_HALFWAY")
+	sideBySide, command := 1, "echo 'hello world'"
+	if halfway != "" {
+		sideBySide, command = tasks, "sleep 3; echo 'hello world'"
+	}
+	begun := make(chan struct{}, tasks)
+	ids := make([]string, tasks)
+	results := make(chan error, tasks)
+	places := make(chan struct{}, sideBySide)
+	if halfway != "" {
+		hook := make(chan error, 1)
+		go func() {
+			for n := 0; n < (tasks+1)/2; n++ {
+				<-begun
+			}
+			hook <- exec.CommandContext(ctx, "/bin/sh", "-c", halfway).Run()
+		}()
+		defer func() {
+			if err := <-hook; err != nil {
+				t.Errorf("halfway: %v", err)
+			}
+		}()
+	}
+	for n := range tasks {
+		places <- struct{}{}
+		go func() {
+			defer func() { <-places }()
+			var err error
+			ids[n], err = runTask(ctx, scaler, fmt.Sprintf("task-%d", n+1), command, begun)
+			results <- err
+		}()
+	}
+	for range tasks {
+		if err := <-results; err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d tasks ran on %v", tasks, ids)
+	return ids
+}
+
+func runTask(
+	ctx context.Context, scaler taskscaler.Taskscaler, key, command string, begun chan<- struct{},
+) (string, error) {
 	acquisition, err := scaler.Acquire(ctx, key)
 	if err != nil {
-		t.Fatalf("%s: no instance: %v", key, err)
+		return "", fmt.Errorf("%s: no instance: %w", key, err)
 	}
 	defer scaler.Release(key)
 	info, err := acquisition.InstanceConnectInfo(ctx)
 	if err != nil {
-		t.Fatalf("%s: no connection: %v", key, err)
+		return "", fmt.Errorf("%s: no connection: %w", key, err)
 	}
-	output, err := run(ctx, info, "echo 'hello world'")
+	begun <- struct{}{}
+	output, err := run(ctx, info, command)
 	if err != nil {
-		t.Fatalf("%s on %s: %v", key, acquisition.InstanceID(), err)
+		return "", fmt.Errorf("%s on %s: %w", key, acquisition.InstanceID(), err)
 	}
 	if strings.TrimSpace(output) != "hello world" {
-		t.Fatalf("%s on %s answered %q", key, acquisition.InstanceID(), output)
+		return "", fmt.Errorf("%s on %s answered %q", key, acquisition.InstanceID(), output)
 	}
 	acquisition.HealthSuccess()
-	t.Logf("%s ran on %s", key, acquisition.InstanceID())
-	return acquisition.InstanceID()
+	return acquisition.InstanceID(), nil
 }
 
 func run(ctx context.Context, info provider.ConnectInfo, command string) (string, error) {
@@ -163,15 +210,16 @@ func pluginConfig(t *testing.T) []byte {
 	return []byte(config)
 }
 
-func maxInstances(t *testing.T) int {
+// number is an environment variable's, or the fallback.
+func number(t *testing.T, name string, fallback int) int {
 	t.Helper()
-	text := os.Getenv("FLEETING_TEST_MAX")
+	text := os.Getenv(name)
 	if text == "" {
-		return 3
+		return fallback
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		t.Fatalf("FLEETING_TEST_MAX must be a positive number: %s", text)
+		t.Fatalf("%s must be a positive number: %s", name, text)
 	}
 	return n
 }
