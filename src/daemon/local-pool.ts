@@ -94,9 +94,10 @@ export async function createLocalPool(
   };
 }
 
+/** What is to be said about it is said now; which interface `auto` means is the fabric's business. */
 async function findEgress(pool: PoolConfig, logger: Logger): Promise<string | undefined> {
   const egress = await resolveEgressInterface(pool.egressInterface);
   if (egress.problem !== undefined) logger.warn(egress.problem);
   for (const advice of await detectForeignFirewalls(pool.subnet)) logger.warn(advice);
-  return egress.interface;
+  return pool.egressInterface === "auto" ? "auto" : egress.interface;
 }

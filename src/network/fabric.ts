@@ -14,6 +14,7 @@ import { FleetingdError, messageOf } from "../errors.ts";
 import { type Logger, silentLogger } from "../log.ts";
 import { createTurns } from "./batch.ts";
 import { createConnectionForgetter } from "./conntrack.ts";
+import { createEgressWatch } from "./egress-watch.ts";
 import { createEgressForwarding } from "./forwarding.ts";
 import { createGuard } from "./guard.ts";
 import type { Ipv6Prefix } from "./ipv6.ts";
@@ -28,7 +29,7 @@ import { createTaps, type TapOwner } from "./taps.ts";
 
 export interface Attachment {
   network: SlotNetwork;
-  /** The interface through which this VM reaches the outside; undefined: it does not. */
+  /** The interface through which this VM reaches the outside, or `auto`; undefined: it does not. */
   egressInterface: string | undefined;
   /** The name of its pool's policy, which must be known; left out: every VM's rules, and no more. */
   policy?: string | undefined;
@@ -93,6 +94,7 @@ export function createFabric(options: FabricOptions = {}): Fabric {
   const logger = options.logger ?? silentLogger;
   const taps = createTaps();
   const forwarding = createEgressForwarding(logger);
+  const egress = createEgressWatch(forwarding, logger);
   const inTurn = createTurns();
   const forgetConnections = createConnectionForgetter(logger);
   const ruleOptions = ruleOptionsOf(options);
@@ -103,8 +105,14 @@ export function createFabric(options: FabricOptions = {}): Fabric {
   const ensure = async (): Promise<void> => {
     await rules.ensure();
     await guard.ensure();
-    guard.watch(ensure);
+    guard.watch(ensure, () => egress.check(moveEgress));
   };
+  const attached = new Map<string, { network: SlotNetwork; policyName: string }>();
+  const moveEgress = (tapName: string, to: string | undefined): Promise<void> =>
+    inTurn(tapName, async () => {
+      const vm = attached.get(tapName);
+      if (vm !== undefined) await rules.set(tapName, elementsOf(vm.network, to, vm.policyName));
+    });
 
   const attach = async ({ network, egressInterface, policy, tapOwner }: Attachment): Promise<void> => {
     const policyName = policy ?? DEFAULT_POLICY.name;
@@ -112,10 +120,14 @@ export function createFabric(options: FabricOptions = {}): Fabric {
       throw new FleetingdError("INVALID_ARGUMENT", `there is no network policy of the name ${policyName}`);
     }
     // Rules first: without them there must not even be a TAP.
-    await rules.set(network.tapName, elementsOf(network, egressInterface, policyName));
+    const withIpv6 = network.ipv6 !== undefined;
+    const wayOut = await egress.resolve(egressInterface);
+    await rules.set(network.tapName, elementsOf(network, wayOut, policyName));
     try {
-      if (egressInterface !== undefined) await forwarding.enable(egressInterface, network.ipv6 !== undefined);
+      if (wayOut !== undefined) await forwarding.enable(wayOut, withIpv6);
       await taps.create(network, tapOwner);
+      egress.add(network.tapName, { egressInterface, resolved: wayOut, withIpv6 });
+      attached.set(network.tapName, { network, policyName });
     } catch (error) {
       await rules.set(network.tapName, []).catch((undoError: unknown) =>
         logger.warn("rules of a VM that has no TAP are left", {
@@ -128,9 +140,9 @@ export function createFabric(options: FabricOptions = {}): Fabric {
   };
 
   const detach = async (tapName: string): Promise<void> => {
-    if (!isTapName(tapName)) {
-      throw new FleetingdError("INVALID_ARGUMENT", `${JSON.stringify(tapName)} is no name of a TAP of ours`);
-    }
+    demandTapName(tapName);
+    egress.remove(tapName);
+    attached.delete(tapName);
     await rules.set(tapName, []);
     await taps.remove(tapName);
     const address = addressOfTap(tapName);
@@ -161,10 +173,17 @@ export function createFabric(options: FabricOptions = {}): Fabric {
       // TAPs first: as long as there is one, its rules stay.
       await taps.removeAll();
       await guard.stop();
+      for (const tapName of attached.keys()) egress.remove(tapName);
+      attached.clear();
       await rules.remove();
       await forwarding.restore();
     },
   };
+}
+
+function demandTapName(tapName: string): void {
+  if (isTapName(tapName)) return;
+  throw new FleetingdError("INVALID_ARGUMENT", `${JSON.stringify(tapName)} is no name of a TAP of ours`);
 }
 
 type Included = Pick<RuleOptions, "subnets" | "subnets6" | "dnsServers">;

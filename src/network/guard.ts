@@ -19,8 +19,11 @@ import { listTables } from "./nft.ts";
 export interface Guard {
   /** Sees to it that it stands. A host whose nftables can't do this is told of once, and does without. */
   ensure(): Promise<void>;
-  /** Calls back when a table was deleted, or when the guard itself has ended; until `release`. */
-  watch(onChange: () => Promise<void>): void;
+  /**
+   * Until `release`: calls `onChange` when a table was deleted, or when the guard itself has ended, and `onTick`
+   * every time that it looks.
+   */
+  watch(onChange: () => Promise<void>, onTick: () => Promise<void>): void;
   /** Watches no more; the process and its table stay. */
   release(): Promise<void>;
   /** Ends the process, and its table with it. */
@@ -72,14 +75,17 @@ export function createGuard(shuts: boolean, logger: Logger): Guard {
   return {
     ensure,
     release,
-    watch(onChange) {
+    watch(onChange, onTick) {
       if (timer !== undefined) return;
       const poll = async (): Promise<void> => {
         try {
           await look(onChange);
+          await onTick();
         } catch (error) {
           seenBytes = -1;
-          logger.error("the nftables rules could not be looked after", { reason: messageOf(error) });
+          logger.error("the rules and ways out of VMs could not be looked after", {
+            reason: messageOf(error),
+          });
         }
         if (timer !== undefined) plan();
       };

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import { findProgram } from "../../../src/host/files.ts";
 import { run } from "../../../src/host/run.ts";
+import { waitFor } from "../../../src/host/wait.ts";
 import { createFabric, type Fabric } from "../../../src/network/fabric.ts";
 import { createLeases } from "../../../src/network/leases.ts";
 import { parseVmSubnet, type SlotNetwork, slotNetwork } from "../../../src/network/slots.ts";
@@ -185,6 +186,35 @@ describe("fabric", { skip: needsNamespace() }, () => {
     await guest.close();
   });
 
+  test("`auto` follows the default route, and an interface that comes back forwards again", async () => {
+    const second0 = await openNeighbour("second", "egress1", ["198.51.100.1", "198.51.100.2"]);
+    await second0.listen("tcp", { address: "0.0.0.0", port: 8080 });
+    await second0.ip("address", "add", "192.0.2.99/32", "dev", "lo");
+    await outside.ip("address", "add", "192.0.2.99/32", "dev", "lo");
+    const move = (via: string) => ip("route", "replace", "default", "via", via);
+    await fabric.attach({ network: first, egressInterface: "auto" });
+    const guest = await openGuest("first", first);
+    const seenAs = () => guest.tcp({ address: "192.0.2.99", port: 8080 });
+    const untilSeenAs = (address: string | undefined) =>
+      waitFor(async () => ((await seenAs()) === address ? true : undefined), {
+        timeoutMs: 10_000,
+        intervalMs: 50,
+        what: `the VM to be seen as ${address}`,
+      });
+    assert.equal(await seenAs(), undefined, "no default route, no way out");
+    await move("203.0.113.2");
+    await untilSeenAs("203.0.113.1");
+    await move("198.51.100.2");
+    await untilSeenAs("198.51.100.1");
+    await run("sh", ["-c", "echo 0 >/proc/sys/net/ipv4/conf/egress1/forwarding"]);
+    await untilSeenAs("198.51.100.1");
+    await ip("route", "delete", "default");
+    await untilSeenAs(undefined);
+    await guest.close();
+    await outside.ip("address", "delete", "192.0.2.99/32", "dev", "lo");
+    await second0.close();
+  });
+
   test("a new daemon finds what the last one attached, keeps it and can remove it", async () => {
     for (const network of [first, second, third]) await fabric.attach({ network, egressInterface });
     const rules = await rulesNow();
@@ -294,7 +324,7 @@ describe("fabric", { skip: needsNamespace() }, () => {
     /** A PATH with nothing but `ip` and, perhaps, this script as `nft`. */
     const restrictPath = async (name: string, nft?: string): Promise<void> => {
       const bin = await mkdtemp(join(folder, name));
-      for (const program of ["ip", "sh", "cat"]) {
+      for (const program of ["ip", "sh", "cat", "sleep"]) {
         await symlink((await findProgram(program)) ?? assert.fail(program), join(bin, program));
       }
       if (nft !== undefined) {
@@ -334,6 +364,16 @@ describe("fabric", { skip: needsNamespace() }, () => {
       process.env["PATH"] = path;
       assert.deepEqual(await fabric.listTaps(), [first.tapName]);
       assert.equal((await elementsNow()).length, 5);
+    });
+
+    test("nft hangs", async () => {
+      await fabric.open();
+      await restrictPath("hanging", "#!/bin/sh\nexec sleep 1000\n");
+      await assert.rejects(fabric.attach({ network: first, egressInterface }), {
+        code: "TIMEOUT",
+        message: /timed out after \d+ s: nft/,
+      });
+      await nothingLeft();
     });
 
     test("the egress interface does not exist", async () => {

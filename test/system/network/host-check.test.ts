@@ -10,13 +10,44 @@ import {
 } from "../../../src/network/host-check.ts";
 import { changeText, elementsOf } from "../../../src/network/nft-elements.ts";
 import { rebuildText } from "../../../src/network/nft-text.ts";
-import { DEFAULT_POLICY } from "../../../src/network/policy.ts";
+import {
+  DEFAULT_POLICY,
+  type Policy,
+  PRIVATE_PREFIXES,
+  parseAllowed,
+  parsePorts,
+} from "../../../src/network/policy.ts";
 import { parseVmSubnet, parseVmSubnet6, slotNetwork } from "../../../src/network/slots.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
 import { ip, openNeighbour, type Place } from "../../helpers/netns.ts";
 import { failOnLeaks } from "../../helpers/suite.ts";
 
 const subnet = parseVmSubnet("172.16.120.0/24");
+
+/** Whatever pools may say, and names that nft could mind. */
+const ODD_POLICIES: readonly Policy[] = [
+  DEFAULT_POLICY,
+  ...["-", "0", "drop", "accept", "fwd", "a".repeat(32), "all-"].map((name) => ({ ...DEFAULT_POLICY, name })),
+  {
+    name: "everything",
+    egress: "none",
+    deny: [
+      ...PRIVATE_PREFIXES,
+      ...PRIVATE_PREFIXES,
+      "10.0.0.0/8",
+      "10.1.0.0/16",
+      "10.1.2.3/32",
+      "fd00::/8",
+      "::/1",
+    ],
+    allow: ["10.0.0.0/8", "10.1.2.3 tcp/1-65535", "fd00::/8 udp/53", "::1", "1.2.3.4/1"].map(parseAllowed),
+    hostServices: ["tcp/1", "udp/65535", "tcp/1-65535"].map(parsePorts),
+    upBytesPerSecond: 1,
+    downBytesPerSecond: 1_250_000_000,
+    maxConnections: 1_000_000,
+    newConnectionsPerSecond: 100_000,
+  },
+];
 
 failOnLeaks();
 
@@ -117,6 +148,7 @@ describe("the host", { skip: needsNamespace() }, () => {
         dnsServers: ["192.0.2.1", "192.0.2.1", "169.254.169.254"],
         hostServices: services,
       },
+      { ...none, policies: new Map(ODD_POLICIES.map((policy) => [policy.name, policy])) },
     ]) {
       const text = rebuildText(options, elements) + changeText(elements, []);
       await run("nft", ["-c", "-f", "-"], { input: text });
