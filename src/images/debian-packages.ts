@@ -59,6 +59,7 @@ const DPKG_OPTIONS: readonly string[] = [
 const FALLBACK_SUITE = "bookworm";
 const BUILD_TIMEOUT_MS = 45 * 60_000;
 const MKE2FS_TIMEOUT_MS = 10 * 60_000;
+const CAP_SYS_ADMIN = 21n;
 const MIB = 1024 * 1024;
 /** Room in the image beyond its files: the prebuild grows the file system before it installs anything. */
 const SPARE_MIB = 256;
@@ -199,6 +200,15 @@ async function requirePrograms(): Promise<void> {
       hint: "Run as root, or give an image with kernel and initrd of your own.",
     });
   }
+  if (!(await mayMount())) {
+    throw new FleetingdError(
+      "PERMISSION",
+      "building a base image from packages needs the capability CAP_SYS_ADMIN, which this daemon's systemd unit does not have",
+      {
+        hint: "Install the drop-in building-images.conf (docs/security.md says how), or choose an image that is fetched.",
+      },
+    );
+  }
   for (const [program, packageName] of [
     ["mmdebstrap", "mmdebstrap"],
     ["mke2fs", "e2fsprogs"],
@@ -211,6 +221,13 @@ async function requirePrograms(): Promise<void> {
       { hint: `Install the package ${packageName}.` },
     );
   }
+}
+
+/** Whether this process has CAP_SYS_ADMIN. */
+async function mayMount(): Promise<boolean> {
+  const capabilities =
+    /^CapEff:\s+([0-9a-f]+)$/m.exec(await readFile("/proc/self/status", "utf8"))?.[1] ?? "0";
+  return ((BigInt(`0x${capabilities}`) >> CAP_SYS_ADMIN) & 1n) === 1n;
 }
 
 /** Says what the last lines of a failed program mean, where that is known. */
