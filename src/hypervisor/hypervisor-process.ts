@@ -34,19 +34,19 @@ export interface Launched {
   exited: Promise<VmExit>;
 }
 
-const POLL_MS = 1_000;
+/** The monitor's end is noticed at once, so this is for a VM that has none: there may be hundreds to look at. */
+const POLL_MS = 5_000;
 const HURRIED_POLL_MS = 20;
 const HURRIED_POLLS = 100;
 const REAP_TIMEOUT_MS = 5_000;
 
 /**
- * Starts `program` in the VM's directory, its output appended to `hypervisor.log` there.
+ * Starts a command in the VM's directory, its output appended to `hypervisor.log` there.
  * @param isNoise lines of its output that help nobody, left out of `lastOutput`.
  * @throws FleetingdError MISSING_PROGRAM or COMMAND_FAILED if it cannot be started at all.
  */
 export async function launchHypervisor(
-  program: string,
-  args: readonly string[],
+  [program = "", ...args]: readonly string[],
   directory: string,
   isNoise: (line: string) => boolean,
 ): Promise<Launched> {

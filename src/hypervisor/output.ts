@@ -12,6 +12,7 @@ export interface TailOptions {
 const TAIL_BYTES = 16 * 1024;
 const TAIL_LINES = 20;
 const CHECK_MS = 1_000;
+const QUIET_CHECK_MS = 10_000;
 /** A guest may print for ever; beyond this a log starts anew. */
 export const MAX_LOG_BYTES = 16 * 1024 * 1024;
 
@@ -41,26 +42,33 @@ export async function fileSize(path: string): Promise<number | undefined> {
 }
 
 /**
- * Cuts each log to nothing whenever it exceeds the limit; its writers append, so they go on at its new end.
+ * Cuts each log to nothing whenever it exceeds the limit; its writers append, so they go on at its new end. Logs that grow are
+ * looked at every second, the others less often: there may be hundreds.
  * @returns what ends it.
  */
 export function keepLogsSmall(paths: readonly string[], logger: Logger): () => void {
-  let isChecking = false;
+  let ended = false;
+  let timer: NodeJS.Timeout;
+  let lastBytes = 0;
   const check = async (): Promise<void> => {
-    if (isChecking) return;
-    isChecking = true;
+    let bytes = 0;
     for (const path of paths) {
-      await cutLargeLog(path).then(
-        (wasCut) => {
-          if (wasCut) logger.warn("a log was cut because it had grown too large", { path });
-        },
-        (error: unknown) => logger.warn("a log could not be checked", { path, error: messageOf(error) }),
-      );
+      try {
+        bytes += (await fileSize(path)) ?? 0;
+        if (await cutLargeLog(path)) logger.warn("a log was cut because it had grown too large", { path });
+      } catch (error) {
+        logger.warn("a log could not be checked", { path, error: messageOf(error) });
+      }
     }
-    isChecking = false;
+    const nextMs = bytes === lastBytes ? QUIET_CHECK_MS : CHECK_MS;
+    lastBytes = bytes;
+    if (!ended) timer = setTimeout(() => void check(), nextMs).unref();
   };
-  const timer = setInterval(() => void check(), CHECK_MS).unref();
-  return () => clearInterval(timer);
+  timer = setTimeout(() => void check(), CHECK_MS).unref();
+  return () => {
+    ended = true;
+    clearTimeout(timer);
+  };
 }
 
 /** Empties the log if it exceeds `maxBytes`, and says whether it did. */

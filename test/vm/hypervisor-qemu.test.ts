@@ -104,6 +104,18 @@ describe("the QEMU driver", { skip: needsNamespace(), timeout: 600_000 }, () => 
     assert.equal((await readFile(seed)).indexOf("written"), -1);
   });
 
+  test("its process has no capabilities, and no way to any", async () => {
+    const spec = await fixture.spec("stripped", []);
+    const vm = await boot(spec);
+    const status = await readFile(`/proc/${vm.process.pid}/status`, "utf8");
+    for (const set of ["Inh", "Prm", "Eff", "Bnd", "Amb"]) {
+      assert.match(status, new RegExp(`^Cap${set}:\\t0+$`, "m"), set);
+    }
+    assert.match(status, /^NoNewPrivs:\t1$/m);
+    assert.match(status, /^Seccomp:\t2$/m);
+    await vm.stop({ graceMs: 0 });
+  });
+
   test("a disk that the host has no room for fails in the guest, is told, and does not stop the VM", async () => {
     const full = join(fixture.root, "full");
     await mkdir(full);

@@ -7,6 +7,7 @@ import { isAlive, processArguments } from "../../host/process.ts";
 import { listProcesses } from "../../host/process-list.ts";
 import type { Logger } from "../../log.ts";
 import { type Accelerator, detectAccelerator } from "../accelerator.ts";
+import { findConfinement } from "../confinement.ts";
 import type { HypervisorDriver, VmHandle } from "../driver.ts";
 import { watchHypervisor } from "../hypervisor-process.ts";
 import { isVmProcess, parseVmProcess, type QemuSettings, qemuArguments } from "./arguments.ts";
@@ -40,6 +41,7 @@ export async function createQemuDriver(options: QemuDriverOptions): Promise<Hype
     accelerator: accelerator.kind,
     vhostNet: accelerator.kind === "kvm" && (await isUsable("/dev/vhost-net")),
   };
+  const command = [...(await findConfinement(logger)), qemu.path];
   const execution = accelerator.kind === "kvm" ? "with KVM" : "emulating (TCG)";
 
   return {
@@ -47,7 +49,11 @@ export async function createQemuDriver(options: QemuDriverOptions): Promise<Hype
     description: `QEMU ${qemu.version} ${execution}, ${qemu.machine}`,
     async start(spec, signal) {
       await checkSpec(spec);
-      return launchVm(qemu.path, qemuArguments(spec, settings), spec, { logger, startTimeoutMs, signal });
+      return launchVm([...command, ...qemuArguments(spec, settings)], spec, {
+        logger,
+        startTimeoutMs,
+        signal,
+      });
     },
     adopt: (vm) => adopt(vm, logger),
     list: listVms,

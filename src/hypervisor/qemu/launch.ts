@@ -28,14 +28,13 @@ export interface LaunchOptions {
  *   output. Nothing is left then.
  */
 export async function launchVm(
-  program: string,
-  args: readonly string[],
+  command: readonly string[],
   spec: VmSpec,
   options: LaunchOptions,
 ): Promise<QemuVm> {
   throwIfAborted(spec, options.signal);
   await removeStaleSocket(spec);
-  const { process, exited } = await launchHypervisor(program, args, spec.directory, isNoise);
+  const { process, exited } = await launchHypervisor(command, spec.directory, isNoise);
   if (process === undefined) throw startFailure(spec, await exited);
   const vm = manageVm(spec, process, options.logger);
   try {
