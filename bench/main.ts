@@ -20,9 +20,11 @@ import { assertNothingLeaked, snapshotHost } from "../test/helpers/leaks.ts";
 import { inTestNamespace } from "../test/helpers/namespace.ts";
 import { boot } from "./boot.ts";
 import { clone } from "./clone.ts";
+import { cycles } from "./cycle.ts";
 import { daemon } from "./daemon.ts";
 import { golden } from "./golden.ts";
 import { BENCH_IMAGES, openBenchImages } from "./images.ts";
+import { manyVms } from "./many.ts";
 import type { Measurement } from "./measurement.ts";
 import { type BenchOptions, parseOptions } from "./options.ts";
 import { plugin } from "./plugin.ts";
@@ -35,6 +37,8 @@ import { trafficThroughRules } from "./traffic.ts";
 const GROUPS: readonly (readonly Measurement[])[] = [
   rules,
   trafficThroughRules,
+  cycles,
+  manyVms,
   golden,
   clone,
   plugin,

@@ -35,7 +35,7 @@ export interface Launched {
 }
 
 /** The monitor's end is noticed at once, so this is for a VM that has none: there may be hundreds to look at. */
-const POLL_MS = 5_000;
+const POLL_MS = 30_000;
 const HURRIED_POLL_MS = 20;
 const HURRIED_POLLS = 100;
 const REAP_TIMEOUT_MS = 5_000;

@@ -43,13 +43,14 @@ const LINK = z.object({ ifname: z.string(), group: z.union([z.string(), z.number
 
 export function createTaps(): Taps {
   const batched = createBatcher<readonly string[]>((batch) => ipBatch(batch.flat()), MAX_TAPS_PER_BATCH);
+  const demandedOurs = createBatcher<string>(demandOurs, MAX_TAPS_PER_BATCH);
   const batchedRemoval = createBatcher<string>(removeBatch, MAX_TAPS_PER_BATCH);
 
   return {
     async create(network, owner) {
       const { tapName } = network;
       const isNew = !(await deviceExists(tapName));
-      if (!isNew) await demandOurs(tapName);
+      if (!isNew) await demandedOurs(tapName);
       try {
         await batched([...(isNew ? [creationLine(tapName, owner)] : []), ...configurationLines(network)]);
         await setForwarding(tapName, true);
@@ -63,7 +64,7 @@ export function createTaps(): Taps {
     },
     async remove(tapName) {
       if (!(await deviceExists(tapName))) return;
-      await demandOurs(tapName);
+      await demandedOurs(tapName);
       await batchedRemoval(tapName);
     },
     async list() {
@@ -126,14 +127,22 @@ async function removeBatch(names: readonly string[]): Promise<void> {
   await ipBatch([...dooming, `link delete group ${DOOMED_GROUP}`]);
 }
 
-async function demandOurs(tapName: string): Promise<void> {
-  const [link] = await ipList(["link", "show", "dev", tapName], LINK);
-  if (link === undefined || [TAP_GROUP, DOOMED_GROUP].includes(Number(link.group))) return;
-  throw new FleetingdError(
-    "ALREADY_EXISTS",
-    `the network interface ${tapName} exists but was not made by fleetingd, so it is left alone`,
-    { hint: `If nothing uses it, remove it with \`ip link delete ${tapName}\`.` },
+/** Asks once for all: a daemon that starts has hundreds to ask for. */
+async function demandOurs(names: readonly string[]): Promise<void> {
+  const [only, ...more] = names;
+  const which = only === undefined || more.length > 0 ? [] : ["dev", only];
+  const groups = new Map(
+    (await ipList(["link", "show", ...which], LINK)).map(({ ifname, group }) => [ifname, Number(group)]),
   );
+  for (const tapName of names) {
+    const group = groups.get(tapName);
+    if (group === undefined || group === TAP_GROUP || group === DOOMED_GROUP) continue;
+    throw new FleetingdError(
+      "ALREADY_EXISTS",
+      `the network interface ${tapName} exists but was not made by fleetingd, so it is left alone`,
+      { hint: `If nothing uses it, remove it with \`ip link delete ${tapName}\`.` },
+    );
+  }
 }
 
 // /proc and not /sys: what is in /sys/class/net is that of the network namespace in which /sys was mounted.

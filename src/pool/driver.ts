@@ -149,16 +149,17 @@ export class Driver {
 
   #drive(now: number): void {
     this.#drivenAt = performance.now();
-    this.#buryTold();
+    // What serves a job takes a place, and there is nothing to plan for it: so it costs next to nothing.
+    const entries = [...this.#options.entries.values()];
+    const open = entries.filter((entry) => !isServing(entry));
+    this.#buryTold(open);
     const desired = {
       warm: this.#held ? 0 : this.#options.settings().warmInstances,
-      max: this.capacity,
+      max: this.capacity - (entries.length - open.length),
       mayMakeRoom: this.room?.isScarce !== true,
       mayCreate: !this.#held && (this.trouble === undefined || performance.now() >= this.trouble.retryAt),
     };
-    const observed = [...this.#options.entries.values()].map((entry) =>
-      observe(entry, this.#isOutdated(entry)),
-    );
+    const observed = open.map((entry) => observe(entry, this.#isOutdated(entry)));
     for (const step of plan(desired, observed)) this.#begin(step, now);
   }
 
@@ -251,8 +252,8 @@ export class Driver {
     else await this.#forget(entry);
   };
 
-  #buryTold(): void {
-    for (const entry of this.#options.entries.values()) {
+  #buryTold(entries: readonly Entry[]): void {
+    for (const entry of entries) {
       if (!entry.buried || entry.step !== undefined) continue;
       if (entry.told || performance.now() - entry.buriedAt >= EPITAPH_MS) {
         this.#follow(entry, undefined, () => this.#forget(entry));
@@ -264,6 +265,10 @@ export class Driver {
     await this.#options.journal.remove(entry.record.id);
     this.#options.entries.delete(entry.record.id);
   }
+}
+
+function isServing({ record }: Entry): boolean {
+  return record.state === "ready" && record.group !== undefined;
 }
 
 /** Whether an instance counts in what its source says of its room. */

@@ -128,18 +128,19 @@ export class Pool {
   /** Gives `group` up to `n` instances: idle ones first, new ones for the rest. Answers at once. */
   async claim(group: string, n: number, now = Date.now()): Promise<ClaimResult> {
     this.#wasAsked = true;
-    const idle = this.#living()
+    const living = this.#living();
+    const idle = living
       .filter(({ record }) => record.state === "ready" && record.group === undefined)
       .sort((a, b) => a.record.createdAt - b.record.createdAt)
       .slice(0, n);
     for (const { record } of idle) Object.assign(record, { group, claimedAt: now });
     // What is being made for the warm stock already is nearer to its end than anything begun now.
-    const underway = this.#living()
+    const underway = living
       .filter(({ record }) => record.state === "creating" && record.group === undefined)
       .sort((a, b) => a.record.createdAt - b.record.createdAt)
       .slice(0, n - idle.length);
     for (const { record } of underway) Object.assign(record, { group, claimedAt: now });
-    const room = this.#driver.isHeld ? 0 : Math.max(0, this.#driver.capacity - this.#living().length);
+    const room = this.#driver.isHeld ? 0 : Math.max(0, this.#driver.capacity - living.length);
     const wanted = n - idle.length - underway.length;
     const fresh = Array.from({ length: Math.min(wanted, room) }, () =>
       newEntry(newRecord(this.name, group, now), false),

@@ -104,8 +104,9 @@ const spawn = childProcess.spawn;
 childProcess.spawn = (file, ...rest) => {
   const program = String(file).slice(String(file).lastIndexOf("/") + 1);
   const words = Array.isArray(rest[0]) ? rest[0] : [];
-  // A hypervisor's arguments would fill a page.
-  const label = program.startsWith("qemu-system") ? program : normalize([program, ...words].join(" "));
+  // A hypervisor's arguments would fill a page, and no two VMs have the same.
+  const isHypervisor = [file, ...words].some((word) => /\/qemu-system-\w+$/.test(word));
+  const label = isHypervisor ? "the hypervisor" : normalize([program, ...words].join(" "));
   boundary(`before the start of ${label}`);
   const child = spawn(file, ...rest);
   boundary(`after the start of ${label}`);

@@ -29,6 +29,13 @@ export interface Programs {
   setFault(point: FaultPoint, fault: Fault | undefined): Promise<void>;
 }
 
+/** A stand-in's guest has a network namespace of its own, which takes the capabilities that QEMU is stripped of. */
+const SETPRIV = `#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+shift
+exec "$@"
+`;
+
 /** Compiles both programs; needs the network once, for the modules. */
 export async function buildStandInVm(): Promise<{ hypervisor: string; faultyProgram: string }> {
   await mkdir(BUILT, { recursive: true });
@@ -48,6 +55,7 @@ export async function createPrograms(folder: string): Promise<Programs> {
   await symlink(built.hypervisor, hypervisor);
   // No links: each knows by its own file which program it is.
   for (const name of WRAPPED) await copyFile(built.faultyProgram, join(bin, name));
+  await writeFile(join(bin, "setpriv"), SETPRIV, { mode: 0o755 });
   return {
     path: `${bin}:${process.env["PATH"]}`,
     hypervisor,

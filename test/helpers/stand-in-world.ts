@@ -23,7 +23,6 @@ import { createPrograms, type Programs } from "./stand-in-vm.ts";
 export const STAND_IN_POOL = "ci";
 const SUBNET = parseVmSubnet("172.16.0.0/16");
 const MIB = 1024 ** 2;
-/** The daemon wants 64 MiB free for each clone. */
 const DISK_MIB = 512;
 const SETTLE_MS = 30_000;
 
@@ -66,7 +65,8 @@ export interface Belongings {
   scratch: string[];
 }
 
-export async function createStandInWorld(): Promise<StandInWorld> {
+/** @param diskMiB of the disk with records and clones: the daemon wants 64 MiB free for each VM that it begins */
+export async function createStandInWorld(diskMiB = DISK_MIB): Promise<StandInWorld> {
   const folder = await mkdtemp(join(tmpdir(), "stand-in-world-"));
   const disk = join(folder, "disk");
   const stateDirectory = join(disk, "state");
@@ -74,7 +74,7 @@ export async function createStandInWorld(): Promise<StandInWorld> {
   const ballast = join(disk, "ballast");
   const scratch = join(folder, "tmp");
   await mkdir(disk);
-  await run("mount", ["-t", "tmpfs", "-o", `size=${DISK_MIB}m,mode=700`, "stand-in-world", disk]);
+  await run("mount", ["-t", "tmpfs", "-o", `size=${diskMiB}m,mode=700`, "stand-in-world", disk]);
   for (const directory of [scratch, diskDirectory]) await mkdir(directory);
   const programs = await createPrograms(folder);
   const image = await makeImage(folder);
