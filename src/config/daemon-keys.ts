@@ -73,11 +73,13 @@ export const daemonTable = z.strictObject({
     unit: "cores",
     example: 4,
   }),
-  rules_guard: key(z.boolean().default(true), {
+  rules_guard: key(booleanOrAuto().prefault("auto"), {
+    kind: '`true`, `false` or `"auto"`',
     meaning:
       "Whether VMs are shut off while somebody has removed the daemon's nftables rules (`nft flush ruleset`), until they " +
-      "are back, which takes a second. It is a table with an owner, which nftables before 1.0.7 can't list as JSON.",
-    example: false,
+      "are back, which takes a second. It is a table with an owner, which nftables before 1.0.7 can't list as JSON, so " +
+      '`"auto"` is `true` only from that version on.',
+    example: true,
   }),
   disk_reserve_gb: key(
     z
@@ -119,6 +121,14 @@ export function toDaemonConfig(table: z.output<typeof daemonTable>): DaemonConfi
       diskReserveGiB: table.disk_reserve_gb,
       memoryPressureLimitPercent: table.memory_pressure_limit_percent,
     }),
+  });
+}
+
+function booleanOrAuto(): z.ZodType<boolean | "auto", unknown> {
+  return z.unknown().transform((value, context) => {
+    if (value === "auto" || typeof value === "boolean") return value;
+    context.addIssue({ code: "custom", message: 'expected true, false or "auto"' });
+    return z.NEVER;
   });
 }
 

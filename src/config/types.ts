@@ -27,7 +27,8 @@ export interface DaemonConfig {
   /** How often images that nobody uses are removed; 0: never by itself. */
   readonly imagesGcIntervalMs: number;
   /** Whether VMs are shut off while the nftables rules are away. */
-  readonly rulesGuard: boolean;
+  /** `auto`: where no other program suffers from it. */
+  readonly rulesGuard: boolean | "auto";
   readonly admission: AdmissionConfig;
 }
 

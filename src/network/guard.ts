@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { messageOf, systemErrorCode } from "../errors.ts";
 import { isAlive, type ProcessIdentity, spawnDetached, terminateProcess } from "../host/process.ts";
 import { listProcesses } from "../host/process-list.ts";
+import { run } from "../host/run.ts";
 import { sleep } from "../host/wait.ts";
 import type { Logger } from "../log.ts";
 import { GUARD_COMMAND, GUARD_TABLE, WATCH_COMMAND } from "./guard-text.ts";
@@ -35,6 +36,16 @@ const POLL_MS = 500;
 const START_TIMEOUT_MS = 2_000;
 const START_POLL_MS = 10;
 const TERMINATE_GRACE_MS = 2_000;
+
+/**
+ * Whether this host's nftables can list the guard's table as JSON, which programs such as firewalld do: from 1.0.7 on.
+ * @throws FleetingdError MISSING_PROGRAM, COMMAND_FAILED
+ */
+export async function isGuardHarmless(): Promise<boolean> {
+  const { stdout } = await run("nft", ["--version"]);
+  const [major = 0, minor = 0, patch = 0] = (/v(\d+)\.(\d+)\.(\d+)/.exec(stdout) ?? []).slice(1).map(Number);
+  return major * 1e6 + minor * 1e3 + patch >= 1_000_007;
+}
 
 /** @param shuts Whether VMs are shut while our rules are away; otherwise it only watches. */
 export function createGuard(shuts: boolean, logger: Logger): Guard {

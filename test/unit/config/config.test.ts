@@ -43,7 +43,7 @@ describe("defaults", () => {
           memoryPressureLimitPercent: 40,
         },
         imagesGcIntervalMs: 3_600_000,
-        rulesGuard: true,
+        rulesGuard: "auto",
       },
     );
     assert.deepEqual(Object.keys(config.pools), []);
