@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { execa } from "execa";
-import { exists } from "../../src/host/files.ts";
+import { exists, listDirectory } from "../../src/host/files.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import { FLEETINGD, IMAGES } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
@@ -55,6 +55,7 @@ describe("the demo", { skip: needsNamespace() }, () => {
     }
     assert.equal(await hostState(), hostBefore);
     assert.ok(!(await exists(join(IMAGES, "run"))));
+    assert.deepEqual(await listDirectory(join(IMAGES, "clones")), []);
   });
 
   test("leaves the host as it was when it is interrupted", async () => {
@@ -72,6 +73,7 @@ describe("the demo", { skip: needsNamespace() }, () => {
     assert.match(all, /interrupted: the demo's VMs and networks are gone, images are kept/);
     assert.equal(await hostState(), hostBefore);
     assert.ok(!(await exists(join(IMAGES, "run"))));
+    assert.deepEqual(await listDirectory(join(IMAGES, "clones")), []);
   });
 });
 

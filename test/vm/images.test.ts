@@ -1,6 +1,6 @@
 /** A golden image gets too old: the daemon makes a new one while a job runs, and replaces the idle VM. */
 import assert from "node:assert/strict";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { execa } from "execa";
@@ -97,10 +97,13 @@ describe("a golden image that is too old", { skip: needsNamespace() }, () => {
   });
 });
 
-/** As if it had been made two days ago. */
+/** As if it had been made two days ago, and all that other tests have used since. */
 async function makeOlder(name: string): Promise<void> {
-  const path = join(IMAGES, "golden", name, "image.json");
+  const golden = join(IMAGES, "golden");
+  const then = new Date(Date.now() - 2 * DAY_MS);
+  const pointers = (await readdir(golden)).filter((file) => file.startsWith(".current-"));
+  for (const file of pointers) await utimes(join(golden, file), then, then);
+  const path = join(golden, name, "image.json");
   const description = JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>;
-  const createdAt = new Date(Date.now() - 2 * DAY_MS).toISOString();
-  await writeFile(path, JSON.stringify({ ...description, createdAt }));
+  await writeFile(path, JSON.stringify({ ...description, createdAt: then.toISOString() }));
 }

@@ -11,12 +11,13 @@ import { fetchBaseImage } from "../../daemon/base-images.ts";
 import { checkHost } from "../../daemon/host-checks.ts";
 import { FleetingdError } from "../../errors.ts";
 import { exitOf, startChild } from "../../host/child.ts";
-import { ensureDirectory, findProgram, removeTree } from "../../host/files.ts";
+import { ensureDirectory, findProgram, listDirectory, removeTree } from "../../host/files.ts";
 import { interruptible } from "../../host/interrupt.ts";
 import { withLock } from "../../host/lock.ts";
 import { packageFile } from "../../host/package-root.ts";
 import { createLogger } from "../../log.ts";
 import { progressText } from "../../sources/local/golden-images.ts";
+import { cloneSuffix, clonesDirectory } from "../../sources/local/vm.ts";
 import type { CliCommand, DemoOptions } from "../context.ts";
 import { requireRoot } from "../root.ts";
 import { createSteps } from "../steps.ts";
@@ -68,9 +69,18 @@ async function runOutside(options: DemoOptions, runDirectory: string, signal: Ab
       if (code === 0) await printTimings(runDirectory, image);
       return code;
     } finally {
-      await removeTree(runDirectory);
+      await removeRun(options.directory, runDirectory);
     }
   });
+}
+
+/** What an interrupted inside could not remove itself; its processes, devices and rules went with its namespaces. */
+async function removeRun(diskDirectory: string, runDirectory: string): Promise<void> {
+  const clones = clonesDirectory(diskDirectory);
+  const ours = cloneSuffix(runDirectory);
+  for (const name of await listDirectory(clones))
+    if (name.endsWith(ours)) await removeTree(join(clones, name));
+  await removeTree(runDirectory);
 }
 
 /** The command line that starts this program, without arguments. */
