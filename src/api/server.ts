@@ -3,9 +3,10 @@ import { chmod, chown, lstat, readFile, unlink } from "node:fs/promises";
 import { connect } from "node:net";
 import { dirname } from "node:path";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
-import { FleetingdError, messageOf, systemErrorCode } from "../errors.ts";
+import { FleetingdError, systemErrorCode } from "../errors.ts";
 import { type DaemonServer, DaemonService } from "../gen/fleetingd.ts";
 import { ensureDirectory } from "../host/files.ts";
+import { closeServer, listenOnUnixSocket } from "../host/grpc.ts";
 import type { Logger } from "../log.ts";
 
 export interface ApiServer {
@@ -24,7 +25,6 @@ export interface ApiServerOptions {
 // sun_path has 108 bytes, the final NUL included.
 const MAX_SOCKET_PATH_BYTES = 107;
 const MAX_REQUEST_BYTES = 1024 * 1024;
-const CLOSE_TIMEOUT_MS = 1_000;
 
 /** @throws FleetingdError ALREADY_EXISTS if a daemon listens there already, INVALID_CONFIG, PERMISSION */
 export async function startApiServer(options: ApiServerOptions): Promise<ApiServer> {
@@ -44,22 +44,14 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
   server.addService(DaemonService, options.service);
   await bind(server, socketPath);
   await setAccess(socketPath, options.socketGroup, options.logger);
-  return { close: () => close(server) };
+  return { close: () => closeServer(server) };
 }
 
 async function bind(server: Server, socketPath: string): Promise<void> {
   // The socket must not be open to others between bind and chmod.
   const previous = process.umask(0o177);
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.bindAsync(`unix:${socketPath}`, ServerCredentials.createInsecure(), (error) =>
-        error === null ? resolve() : reject(error),
-      );
-    });
-  } catch (error) {
-    throw new FleetingdError("UNAVAILABLE", `could not listen on ${socketPath}: ${messageOf(error)}`, {
-      cause: error,
-    });
+    await listenOnUnixSocket(server, socketPath, ServerCredentials.createInsecure());
   } finally {
     process.umask(previous);
   }
@@ -120,18 +112,4 @@ async function groupId(name: string): Promise<number | undefined> {
     .split("\n")
     .find((entry) => entry.startsWith(`${name}:`));
   return line === undefined ? undefined : Number(line.split(":")[2]);
-}
-
-async function close(server: Server): Promise<void> {
-  await new Promise<void>((resolve) => {
-    // Attached plugins keep their streams open, so waiting for them would take for ever.
-    const timer = setTimeout(() => {
-      server.forceShutdown();
-      resolve();
-    }, CLOSE_TIMEOUT_MS);
-    server.tryShutdown(() => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
 }

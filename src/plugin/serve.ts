@@ -1,18 +1,15 @@
 /** The plugin while a host uses it: from the handshake to the end of its connection. */
 import { Server, ServerCredentials } from "@grpc/grpc-js";
-import { FleetingdError, messageOf } from "../errors.ts";
 import { InstanceGroupService } from "../gen/fleeting.ts";
 import { GRPCBrokerService, GRPCControllerService, GRPCStdioService } from "../gen/goplugin.ts";
 import { HealthService } from "../gen/health.ts";
+import { closeServer, listenOnUnixSocket } from "../host/grpc.ts";
 import type { Logger } from "../log.ts";
 import { createGoPluginServices } from "./go-plugin-services.ts";
 import { createInstanceGroup } from "./instance-group.ts";
 import { watchLifetime } from "./lifetime.ts";
 import { type HostRequest, handshakeLine } from "./protocol.ts";
 import { prepareSocket } from "./socket.ts";
-
-// The host kills a plugin that has not ended 2 s after Shutdown.
-const CLOSE_TIMEOUT_MS = 1_000;
 
 /**
  * Serves until the host no longer needs it.
@@ -34,7 +31,7 @@ export async function serve(request: HostRequest, logger: Logger): Promise<void>
 
   const socket = await prepareSocket(request);
   const identity = await proveIdentity(request.clientCertificate);
-  await bind(server, socket.path, identity.credentials);
+  await listenOnUnixSocket(server, socket.path, identity.credentials);
   await socket.open();
   process.stdout.write(handshakeLine(socket.path, identity.certificate));
 
@@ -42,7 +39,7 @@ export async function serve(request: HostRequest, logger: Logger): Promise<void>
   logger.debug("the plugin ends", { reason });
   instanceGroup.close();
   services.endStreams();
-  await close(server);
+  await closeServer(server);
 }
 
 async function proveIdentity(
@@ -57,32 +54,4 @@ async function proveIdentity(
     credentials: ServerCredentials.createSsl(Buffer.from(clientCertificate), [pair], true),
     certificate: own.der,
   };
-}
-
-function bind(server: Server, path: string, credentials: ServerCredentials): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.bindAsync(`unix:${path}`, credentials, (error) => {
-      if (error === null) resolve();
-      else
-        reject(
-          new FleetingdError("UNAVAILABLE", `could not listen on ${path}: ${messageOf(error)}`, {
-            cause: error,
-          }),
-        );
-    });
-  });
-}
-
-/** Lets the replies that are under way out, within reason. */
-function close(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => {
-      server.forceShutdown();
-      resolve();
-    }, CLOSE_TIMEOUT_MS);
-    server.tryShutdown(() => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
 }
