@@ -1,12 +1,13 @@
 /** Serves the daemon's interface on its unix socket. */
-import { chmod, chown, lstat, readFile, unlink } from "node:fs/promises";
-import { connect } from "node:net";
+import { chmod, chown, lstat, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { FleetingdError, systemErrorCode } from "../errors.ts";
 import { type DaemonServer, DaemonService } from "../gen/fleetingd.ts";
 import { ensureDirectory } from "../host/files.ts";
+import { groupIdOf } from "../host/groups-file.ts";
 import { closeServer, listenOnUnixSocket } from "../host/grpc.ts";
+import { connectUnixSocket, MAX_SOCKET_PATH_BYTES } from "../host/unix-socket.ts";
 import type { Logger } from "../log.ts";
 
 export interface ApiServer {
@@ -22,8 +23,7 @@ export interface ApiServerOptions {
   logger: Logger;
 }
 
-// sun_path has 108 bytes, the final NUL included.
-const MAX_SOCKET_PATH_BYTES = 107;
+const PROBE_TIMEOUT_MS = 5_000;
 const MAX_REQUEST_BYTES = 1024 * 1024;
 
 /** @throws FleetingdError ALREADY_EXISTS if a daemon listens there already, INVALID_CONFIG, PERMISSION */
@@ -81,21 +81,19 @@ export async function isLeftOver(path: string): Promise<boolean> {
   return true;
 }
 
-function somebodyListens(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    const settle = (answer: boolean): void => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.once("connect", () => settle(true));
-    socket.once("error", () => settle(false));
-  });
+async function somebodyListens(path: string): Promise<boolean> {
+  try {
+    (await connectUnixSocket(path, PROBE_TIMEOUT_MS)).destroy();
+    return true;
+  } catch (error) {
+    // Whoever is too busy to answer is there all the same.
+    return error instanceof FleetingdError && error.code === "TIMEOUT";
+  }
 }
 
 async function setAccess(path: string, group: string | undefined, logger: Logger): Promise<void> {
   if (group === undefined) return;
-  const gid = await groupId(group);
+  const gid = await groupIdOf(group);
   if (gid === undefined) {
     logger.warn("the socket's group does not exist, so only root may use the socket", {
       group,
@@ -105,11 +103,4 @@ async function setAccess(path: string, group: string | undefined, logger: Logger
   }
   await chown(path, process.getuid?.() ?? 0, gid);
   await chmod(path, 0o660);
-}
-
-async function groupId(name: string): Promise<number | undefined> {
-  const line = (await readFile("/etc/group", "utf8"))
-    .split("\n")
-    .find((entry) => entry.startsWith(`${name}:`));
-  return line === undefined ? undefined : Number(line.split(":")[2]);
 }

@@ -1,11 +1,12 @@
 /** The way to the daemon: its unix socket, and what is wrong when there is no way. */
-import { readFile, stat } from "node:fs/promises";
-import { connect } from "node:net";
+import { stat } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { resolve } from "node:path";
 import { credentials, status as Status } from "@grpc/grpc-js";
 import { type ErrorCode, FleetingdError, messageOf, systemErrorCode } from "../errors.ts";
 import { DaemonClient } from "../gen/fleetingd.ts";
+import { groupNameOf } from "../host/groups-file.ts";
+import { connectUnixSocket } from "../host/unix-socket.ts";
 import { type GlobalOptions, NoDaemonError } from "./context.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -67,17 +68,7 @@ async function socketPath(options: GlobalOptions): Promise<string> {
 /** A plain connection first: it tells the reasons apart, where a gRPC client only says "unavailable". */
 async function probe(path: string): Promise<void> {
   try {
-    await new Promise<void>((resolve, reject) => {
-      const socket = connect({ path });
-      socket.setTimeout(CONNECT_TIMEOUT_MS, () =>
-        socket.destroy(new Error(`no answer within ${CONNECT_TIMEOUT_MS / 1000} s`)),
-      );
-      socket.once("error", reject);
-      socket.once("connect", () => {
-        socket.destroy();
-        resolve();
-      });
-    });
+    (await connectUnixSocket(path, CONNECT_TIMEOUT_MS)).destroy();
   } catch (error) {
     throw await noDaemon(path, error);
   }
@@ -110,9 +101,7 @@ async function noDaemon(path: string, error: unknown): Promise<NoDaemonError> {
 
 async function groupOf(path: string): Promise<string | undefined> {
   try {
-    const { gid } = await stat(path);
-    const groups = (await readFile("/etc/group", "utf8")).split("\n").map((line) => line.split(":"));
-    return groups.find((fields) => Number(fields[2]) === gid)?.[0] ?? String(gid);
+    return await groupNameOf((await stat(path)).gid);
   } catch (error) {
     // The folder may be closed to us as well; then the message does without the name.
     if (systemErrorCode(error) === "EACCES") return undefined;

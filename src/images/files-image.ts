@@ -11,9 +11,9 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { FleetingdError, systemErrorCode } from "../errors.ts";
 import { explainDiskFull } from "../host/disk-full.ts";
-import { ensureDirectory, findProgram } from "../host/files.ts";
-import { withLock } from "../host/lock.ts";
+import { findProgram } from "../host/files.ts";
 import { sha256OfFile } from "../host/sha256.ts";
+import { withBaseLock } from "./base-lock.ts";
 import { readBaseImage, writeBaseImage } from "./base-store.ts";
 import { copySparse, importDisk, inspectDisk } from "./disk-file.ts";
 import type { BaseImage, OnProgress } from "./image.ts";
@@ -36,7 +36,6 @@ interface Part {
 }
 
 const LAYOUT = "1";
-const LOCK_TIMEOUT_MS = 2 * 60 * 60_000;
 
 /**
  * The base image of these files: from the cache if they were imported before, otherwise checked and copied.
@@ -44,7 +43,7 @@ const LOCK_TIMEOUT_MS = 2 * 60 * 60_000;
  *   (checksum), EXHAUSTED, MISSING_PROGRAM, CANCELLED
  */
 export async function ensureFilesImage(source: FilesSource, options: FilesImageOptions): Promise<BaseImage> {
-  const { diskDirectory, signal, onProgress } = options;
+  const { diskDirectory } = options;
   const parts = partsOf(source);
   const { rootDevice, kernelArguments } = source;
   const identity = JSON.stringify([
@@ -55,27 +54,21 @@ export async function ensureFilesImage(source: FilesSource, options: FilesImageO
   ]);
   const name = `files-${createHash("sha256").update(identity).digest("hex").slice(0, 12)}`;
   const directory = join(diskDirectory, "base", name);
-  const onWait = (): void => onProgress?.({ step: "waiting for another process that fetches base images" });
-  await ensureDirectory(diskDirectory);
-  return withLock(
-    join(diskDirectory, ".base.lock"),
-    { timeoutMs: LOCK_TIMEOUT_MS, signal, onWait },
-    async () => {
-      await removeUnfinished(diskDirectory, "files-");
-      const existing = await readBaseImage(directory);
-      if (existing !== undefined) return existing;
-      await requireQemuImg();
-      try {
-        await publishDirectory(directory, (temporary) => importFiles(source, name, temporary, options));
-      } catch (error) {
-        throw explainDiskFull(error, `a copy of ${source.disk}`, join(diskDirectory, "base"));
-      }
-      const image = await readBaseImage(directory);
-      if (image === undefined)
-        throw new FleetingdError("INTERNAL", `${directory} was published but cannot be read`);
-      return image;
-    },
-  );
+  return withBaseLock(options, async () => {
+    await removeUnfinished(diskDirectory, "files-");
+    const existing = await readBaseImage(directory);
+    if (existing !== undefined) return existing;
+    await requireQemuImg();
+    try {
+      await publishDirectory(directory, (temporary) => importFiles(source, name, temporary, options));
+    } catch (error) {
+      throw explainDiskFull(error, `a copy of ${source.disk}`, join(diskDirectory, "base"));
+    }
+    const image = await readBaseImage(directory);
+    if (image === undefined)
+      throw new FleetingdError("INTERNAL", `${directory} was published but cannot be read`);
+    return image;
+  });
 }
 
 function partsOf(source: FilesSource): Part[] {

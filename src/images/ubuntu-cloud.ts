@@ -6,12 +6,11 @@
  * - Only the holder of `.base.lock` downloads or publishes; the next one finds the result.
  * - Beginnings of downloads stay in `downloads/<sha256>.part` until the image that they belong to is published.
  */
-import { join } from "node:path";
 import { FleetingdError, messageOf } from "../errors.ts";
 import { explainDiskFull } from "../host/disk-full.ts";
 import { ensureDirectory } from "../host/files.ts";
-import { withLock } from "../host/lock.ts";
 import type { Logger } from "../log.ts";
+import { withBaseLock } from "./base-lock.ts";
 import type { BaseImage } from "./image.ts";
 import type { UbuntuCloudSource } from "./image-config.ts";
 import {
@@ -29,7 +28,6 @@ import { prepareUbuntuWork, type UbuntuCloudOptions, type UbuntuWork } from "./u
 
 export const UBUNTU_MIRROR = "https://cloud-images.ubuntu.com";
 
-const LOCK_TIMEOUT_MS = 2 * 60 * 60_000;
 /** Failures of servers and networks, which an image that is here already makes good. */
 const SURVIVABLE = new Set(["UNAVAILABLE", "NOT_FOUND", "VERIFICATION_FAILED", "TIMEOUT", "EXHAUSTED"]);
 /** Failures that no other mirror would make good. */
@@ -53,31 +51,25 @@ export async function ensureUbuntuCloud(
   source: UbuntuCloudSource,
   options: UbuntuCloudOptions,
 ): Promise<BaseImage> {
-  const { diskDirectory, logger, signal, onProgress } = options;
+  const { diskDirectory, logger } = options;
   const work = await prepareUbuntuWork(source, options);
-  const onWait = (): void => onProgress?.({ step: "waiting for another process that fetches base images" });
-  await ensureDirectory(diskDirectory);
-  return withLock(
-    join(diskDirectory, ".base.lock"),
-    { timeoutMs: LOCK_TIMEOUT_MS, signal, onWait },
-    async () => {
-      await removeUnfinished(diskDirectory, "ubuntu-cloud-");
-      await removeStaleDownloads(diskDirectory);
-      const cached = await readCached(work.key, logger);
-      if (cached !== undefined && Date.now() - cached.checkedAt.getTime() < (options.maxAgeMs ?? 0)) {
-        return cached.image;
-      }
-      try {
-        return await refresh(work, cached);
-      } catch (thrown) {
-        const error = explainDiskFull(thrown, "the image", diskDirectory);
-        const survivable = error instanceof FleetingdError && SURVIVABLE.has(error.code);
-        if (cached === undefined || !survivable) throw error;
-        warnOfAge(logger, cached, error);
-        return cached.image;
-      }
-    },
-  );
+  return withBaseLock(options, async () => {
+    await removeUnfinished(diskDirectory, "ubuntu-cloud-");
+    await removeStaleDownloads(diskDirectory);
+    const cached = await readCached(work.key, logger);
+    if (cached !== undefined && Date.now() - cached.checkedAt.getTime() < (options.maxAgeMs ?? 0)) {
+      return cached.image;
+    }
+    try {
+      return await refresh(work, cached);
+    } catch (thrown) {
+      const error = explainDiskFull(thrown, "the image", diskDirectory);
+      const survivable = error instanceof FleetingdError && SURVIVABLE.has(error.code);
+      if (cached === undefined || !survivable) throw error;
+      warnOfAge(logger, cached, error);
+      return cached.image;
+    }
+  });
 }
 
 async function refresh(work: UbuntuWork, cached: CachedImage | undefined): Promise<BaseImage> {

@@ -1,11 +1,11 @@
 /** Why the daemon can't be reached, as a sentence for the administrator who reads the runner's log. */
 import { stat } from "node:fs/promises";
-import { connect } from "node:net";
 import { userInfo } from "node:os";
 import { dirname } from "node:path";
 import { status as Status } from "@grpc/grpc-js";
-import { systemErrorCode } from "../errors.ts";
-import { groupNameOf } from "./groups-file.ts";
+import { messageOf, systemErrorCode } from "../errors.ts";
+import { groupNameOf } from "../host/groups-file.ts";
+import { connectUnixSocket } from "../host/unix-socket.ts";
 import { StatusError } from "./status-error.ts";
 
 const PROBE_TIMEOUT_MS = 2_000;
@@ -44,17 +44,13 @@ export async function probeDaemon(socketPath: string): Promise<void> {
   }
 }
 
-function connectError(socketPath: string): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    const socket = connect(socketPath);
-    socket.setTimeout(PROBE_TIMEOUT_MS, () => finish("ETIMEDOUT"));
-    socket.once("connect", () => finish(undefined));
-    socket.once("error", (error) => finish(systemErrorCode(error) ?? error.message));
-    function finish(code: string | undefined): void {
-      socket.destroy();
-      resolve(code);
-    }
-  });
+async function connectError(socketPath: string): Promise<string | undefined> {
+  try {
+    (await connectUnixSocket(socketPath, PROBE_TIMEOUT_MS)).destroy();
+    return undefined;
+  } catch (error) {
+    return systemErrorCode(error) ?? messageOf(error);
+  }
 }
 
 async function deniedMessage(socketPath: string): Promise<string> {

@@ -5,7 +5,8 @@ import { chmod, chown, mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FleetingdError, messageOf } from "../errors.ts";
-import { groupIdOf } from "./groups-file.ts";
+import { groupIdOf } from "../host/groups-file.ts";
+import { MAX_SOCKET_PATH_BYTES } from "../host/unix-socket.ts";
 import type { HostRequest } from "./protocol.ts";
 
 export interface PluginSocket {
@@ -13,9 +14,6 @@ export interface PluginSocket {
   /** Gives the socket, once it is bound, to the group that the host named. */
   open(): Promise<void>;
 }
-
-// sun_path has 108 bytes, the final NUL included.
-const MAX_SOCKET_PATH_BYTES = 107;
 
 /**
  * Chooses the socket's path: in the host's folder, or in a private one of our own. What is made here is removed when the
