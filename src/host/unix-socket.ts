@@ -1,6 +1,7 @@
 /** Connections to unix sockets, whatever the length of their path. */
+import { once } from "node:events";
 import { constants, open } from "node:fs/promises";
-import { connect, type Socket } from "node:net";
+import { connect, type Server, type Socket } from "node:net";
 import { basename, dirname } from "node:path";
 import { withTimeout } from "./wait.ts";
 
@@ -17,6 +18,24 @@ export async function connectUnixSocket(path: string, timeoutMs: number): Promis
   const directory = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     return await connectWithin(`/proc/self/fd/${directory.fd}/${basename(path)}`, path, timeoutMs);
+  } finally {
+    await directory.close();
+  }
+}
+
+/**
+ * Listens on the unix socket `path`, which does not exist yet; a path beyond the kernel's limit is reached as above.
+ * @throws the system error
+ */
+export async function listenOnUnixSocket(server: Server, path: string): Promise<void> {
+  const listen = async (address: string): Promise<void> => {
+    server.listen({ path: address });
+    await once(server, "listening");
+  };
+  if (Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES) return listen(path);
+  const directory = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await listen(`/proc/self/fd/${directory.fd}/${basename(path)}`);
   } finally {
     await directory.close();
   }

@@ -9,7 +9,15 @@
  * - Every call may be made concurrently for different VMs, and `stop` any number of times.
  * - A guest that reboots keeps its process; a guest that powers off, or whose panic the hypervisor is told of, ends it.
  * - Nothing here keeps this process from ending: VMs go on without it. So wait for `exited` together with a timer.
+ *
+ * Snapshots, in the order of their life:
+ *
+ *     start(spec with memoryPath, hasChannel) ── the template runs, its memory is that file
+ *       └─ saveState(folder) ── it is paused, its devices are in the folder; its only use is to be stopped
+ *     restore(spec, snapshot), any number of times and at once ── memory mapped privately: copied where written to
+ *       └─ openChannel ── the guest part hears who this clone is ── removeChannel, before anybody may log in
  */
+import type { Duplex } from "node:stream";
 import type { ProcessIdentity } from "../host/process.ts";
 
 /**
@@ -47,6 +55,24 @@ export interface VmSpec {
   nics: readonly NicSpec[];
   /** The device behind the guest's console; its output always goes to `console.log` in the directory. */
   console: "serial" | "virtio";
+  /**
+   * Of a template: a file that the driver makes, `memoryMiB` large, and that is the guest's memory. Nothing of it may
+   * be in memory of the process's own, so that the file and `saveState` together are the whole VM.
+   */
+  memoryPath?: string | undefined;
+  /**
+   * Whether the VM has a channel between host and guest (a virtio-serial port named `fleetingd`, or vsock). Template and
+   * clones have it, and nobody else.
+   */
+  hasChannel?: boolean | undefined;
+}
+
+/** What a template left. Whoever keeps it takes care that it neither changes nor goes while a clone runs. */
+export interface Snapshot {
+  /** The template's `memoryPath`. Clones map it privately and only read it. */
+  memoryPath: string;
+  /** The folder that `saveState` filled: its files are the driver's business. */
+  stateDirectory: string;
 }
 
 /** What it takes to find a VM again. */
@@ -79,12 +105,47 @@ export interface RunningVm {
    * Returns when the process is gone.
    */
   stop(options: { graceMs: number }): Promise<void>;
+  /**
+   * Stops the guest where it is and writes the state of its devices into an existing, empty folder. Memory is in the
+   * spec's `memoryPath` already; what the guest wrote to its disks is in their files. Nothing is made durable.
+   * Afterwards the VM stays paused, and whoever wants the snapshot stops it (by force) before the first `restore`.
+   * @throws FleetingdError HYPERVISOR_FAILED, TIMEOUT; the VM can then only be stopped
+   */
+  saveState(stateDirectory: string, options: { timeoutMs: number }): Promise<void>;
+  /**
+   * The host's end of the channel of a spec with `hasChannel`: a stream of bytes to and from the one process in the guest that has
+   * opened its end. It may be opened before the guest has. One at a time.
+   */
+  openChannel(options: { timeoutMs: number }): Promise<Duplex>;
+  /**
+   * Takes the channel from the guest for good, an open stream with it: when this resolves nobody in the guest, root
+   * included, can reach the host by it, and no later `openChannel` succeeds. Any number of times.
+   */
+  removeChannel(options: { timeoutMs: number }): Promise<void>;
+}
+
+/** Of a driver that can save and restore, with the version of the hypervisor that is installed. */
+export interface SnapshotSupport {
+  /**
+   * All that a snapshot depends on besides its spec, as one text: hypervisor, version, machine type, processor model,
+   * and of the host's processor what the guest sees of it. A snapshot is only restored where this is the same.
+   */
+  readonly platform: string;
+  /**
+   * Like `start`, but the guest goes on where the template stood. The spec is the template's but for id, directory, the disks' paths (which
+   * have the template's content at `saveState`), TAPs, MACs and kernel arguments (which count from its first reboot on).
+   * It has no `memoryPath`. The guest's NIC either has the spec's MAC (a driver that plugs it in anew) or still the
+   * template's (one that cannot change it): the guest part copes with both, and after a reboot it is the spec's.
+   */
+  restore(spec: VmSpec, snapshot: Snapshot, signal?: AbortSignal): Promise<RunningVm>;
 }
 
 export interface HypervisorDriver {
   readonly name: "qemu" | "cloud-hypervisor";
   /** The hypervisor's version and how it executes guests, for logs and `status`. */
   readonly description: string;
+  /** Undefined: VMs of this driver can only boot. */
+  readonly snapshots: SnapshotSupport | undefined;
   start(spec: VmSpec, signal?: AbortSignal): Promise<RunningVm>;
   /**
    * Undefined if the process is gone, or if its pid belongs to something else by now.

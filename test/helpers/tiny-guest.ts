@@ -27,12 +27,16 @@ export const TINY = {
   thenPowerOff: "tiny.then=poweroff",
   thenReboot: "tiny.then=reboot",
   thenPanic: "tiny.then=panic",
+  /** It answers each line that it hears on its channel with `<line> heard`, until the channel is gone. */
+  thenListen: "tiny.then=listen",
 } as const;
 
 /** The last line of the guest's report. */
 export const TINY_READY = "tiny: ready";
 /** What it prints when the power button was pressed. */
 export const TINY_BYE = "tiny: power button";
+/** What it prints when its channel was taken away. */
+export const TINY_DEAF = "tiny: no channel";
 
 const CACHE = fileURLToPath(new URL("../../.cache/tiny-guest", import.meta.url));
 const META_PACKAGES: Readonly<Record<string, readonly string[]>> = {
@@ -71,6 +75,12 @@ case "$(word then)" in
   poweroff) poweroff -f ;;
   reboot) reboot -f ;;
   panic) echo c > /proc/sysrq-trigger ;;
+  listen)
+    exec 3<>/dev/$(basename /sys/class/virtio-ports/vport*p[1-9])
+    while read -r line <&3; do echo "$line heard" >&3; done
+    exec 3<&-
+    sleep 0.2
+    [ -e /sys/class/virtio-ports/vport*p[1-9] ] || echo "${TINY_DEAF}" ;;
 esac
 while :; do sleep 60; done
 `;

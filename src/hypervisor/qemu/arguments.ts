@@ -9,7 +9,23 @@ export interface QemuSettings {
   accelerator: "kvm" | "tcg";
   /** The host's kernel moves the packets; only with KVM and where /dev/vhost-net may be used. */
   vhostNet: boolean;
+  /** From QEMU 8.2 on: a file can be opened to be read only and still be memory that the guest writes to, privately. */
+  readOnlyMemoryFile: boolean;
 }
+
+/** A clone's memory: a template's file, mapped privately. */
+export interface ClonedMemory {
+  memoryPath: string;
+}
+
+/** In the VM's directory, as the monitor's: the host's end of the channel. */
+export const CHANNEL_SOCKET = "channel.sock";
+/** The channel's port as a device, by which it can be unplugged. */
+export const CHANNEL_DEVICE = "channel-port";
+/** The channel's character device, by which QEMU stops listening for it. */
+export const CHANNEL_BACKEND = "channel";
+/** What the guest part looks for in /sys/class/virtio-ports. */
+const CHANNEL_NAME = "fleetingd";
 
 /** QMP's socket in the VM's directory, which is QEMU's working directory: so the path is short wherever that is. */
 export const QMP_SOCKET = "qmp.sock";
@@ -19,14 +35,16 @@ const PROCESS_NAME = "fleeting-vm";
 const TCG_CACHE_MIB = 64;
 const CONSOLE_FILE_START = "file,id=console,append=on,path=";
 
-/** QEMU's arguments for this VM. */
-export function qemuArguments(spec: VmSpec, settings: QemuSettings): string[] {
+/** QEMU's arguments for this VM, which boots, or waits for the state of a template whose memory it has. */
+export function qemuArguments(spec: VmSpec, settings: QemuSettings, cloned?: ClonedMemory): string[] {
   const { platform } = settings;
+  const memory = memoryArguments(spec, settings, cloned);
   return [
     ...["-name", nameOption(spec.id)],
     ...["-nodefaults", "-no-user-config"],
     ...["-display", "none"],
-    ...["-machine", `${settings.machine},${platform.machineOptions}`],
+    ...["-machine", `${settings.machine},${platform.machineOptions}${memory.machineOption}`],
+    ...memory.arguments,
     ...acceleratorArguments(settings, spec.vcpus),
     ...["-m", `${spec.memoryMiB}M`],
     ...["-smp", `cpus=${spec.vcpus},sockets=1,cores=${spec.vcpus},threads=1`],
@@ -34,8 +52,7 @@ export function qemuArguments(spec: VmSpec, settings: QemuSettings): string[] {
     ...consoleArguments(spec),
     ...spec.disks.flatMap(diskArguments),
     ...spec.nics.flatMap((nic, index) => nicArguments(nic, index, settings.vhostNet)),
-    // Memory that the guest does not use goes back to the host; the guest takes it again when it runs short.
-    ...["-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on"],
+    ...balloonArguments(spec),
     ...["-object", "rng-random,id=random,filename=/dev/urandom"],
     ...["-device", "virtio-rng-pci,rng=random"],
     // A guest with the driver tells of its panic, which ends the VM; `panic=` restarts all others.
@@ -43,6 +60,7 @@ export function qemuArguments(spec: VmSpec, settings: QemuSettings): string[] {
     ...["-action", "panic=shutdown"],
     ...["-qmp", `unix:${QMP_SOCKET},server=on,wait=off`],
     ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
+    ...(cloned === undefined ? [] : ["-S", "-incoming", "defer"]),
   ];
 }
 
@@ -93,10 +111,45 @@ function kernelArguments(spec: VmSpec, platform: Platform): string[] {
   ];
 }
 
+function memoryArguments(
+  spec: VmSpec,
+  settings: QemuSettings,
+  cloned: ClonedMemory | undefined,
+): { machineOption: string; arguments: string[] } {
+  const path = cloned?.memoryPath ?? spec.memoryPath;
+  if (path === undefined) return { machineOption: "", arguments: [] };
+  const readOnly = settings.readOnlyMemoryFile ? ",readonly=on,rom=off" : "";
+  const sharing = cloned === undefined ? "share=on" : `share=off${readOnly}`;
+  const backend = `memory-backend-file,id=ram,size=${spec.memoryMiB}M,mem-path=${escapeCommas(path)},${sharing}`;
+  return { machineOption: ",memory-backend=ram", arguments: ["-object", backend] };
+}
+
+/**
+ * Memory that the guest does not use goes back to the host; the guest takes it again when it runs short. Not where the
+ * memory is a template's file: QEMU would punch the holes into the file itself, and so into all other clones.
+ */
+function balloonArguments(spec: VmSpec): string[] {
+  if (spec.hasChannel) return [];
+  return ["-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on"];
+}
+
 function consoleArguments(spec: VmSpec): string[] {
   const file = ["-chardev", consoleFileOption(spec.directory)];
-  if (spec.console === "serial") return [...file, "-serial", "chardev:console"];
-  return [...file, "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"];
+  const isVirtio = spec.console === "virtio";
+  return [
+    ...file,
+    ...(isVirtio ? [] : ["-serial", "chardev:console"]),
+    ...(isVirtio || spec.hasChannel ? ["-device", "virtio-serial-pci"] : []),
+    ...(isVirtio ? ["-device", "virtconsole,chardev=console"] : []),
+    ...(spec.hasChannel ? channelArguments() : []),
+  ];
+}
+
+function channelArguments(): string[] {
+  return [
+    ...["-chardev", `socket,id=${CHANNEL_BACKEND},path=${CHANNEL_SOCKET},server=on,wait=off`],
+    ...["-device", `virtserialport,id=${CHANNEL_DEVICE},chardev=${CHANNEL_BACKEND},name=${CHANNEL_NAME}`],
+  ];
 }
 
 function diskArguments(disk: DiskSpec, index: number): string[] {

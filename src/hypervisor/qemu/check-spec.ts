@@ -31,7 +31,8 @@ function findProblem(spec: VmSpec): string | undefined {
     return "its id may only have letters, digits, dots, hyphens and underscores";
   if (!isPositiveInteger(spec.vcpus)) return `${spec.vcpus} is no number of processors`;
   if (!isPositiveInteger(spec.memoryMiB)) return `${spec.memoryMiB} MiB is no size of memory`;
-  const paths = [spec.directory, spec.kernelPath, ...spec.disks.map((disk) => disk.path)];
+  const { directory, kernelPath, memoryPath } = spec;
+  const paths = [directory, kernelPath, ...[memoryPath ?? []].flat(), ...spec.disks.map((disk) => disk.path)];
   const relative = paths.find((path) => !isAbsolute(path));
   if (relative !== undefined) return `the path ${relative} is not absolute`;
   for (const { serial } of spec.disks) {

@@ -13,7 +13,8 @@ import { watchHypervisor } from "../hypervisor-process.ts";
 import { isVmProcess, parseVmProcess, type QemuSettings, qemuArguments } from "./arguments.ts";
 import { checkSpec } from "./check-spec.ts";
 import { launchVm } from "./launch.ts";
-import { findQemu } from "./platform.ts";
+import { findQemu, isAtLeast } from "./platform.ts";
+import { snapshotPlatform } from "./snapshot-platform.ts";
 import { isNoise } from "./start-failure.ts";
 import { manageVm, type QemuVm } from "./vm.ts";
 
@@ -27,6 +28,7 @@ export interface QemuDriverOptions {
 
 const START_TIMEOUT_MS = 30_000;
 const ADOPT_TIMEOUT_MS = 5_000;
+const READ_ONLY_MEMORY_FILE = [8, 2];
 
 /**
  * @throws FleetingdError MISSING_PROGRAM with the package to install, or UNAVAILABLE on a host that QEMU cannot serve.
@@ -40,6 +42,7 @@ export async function createQemuDriver(options: QemuDriverOptions): Promise<Hype
     machine: qemu.machine,
     accelerator: accelerator.kind,
     vhostNet: accelerator.kind === "kvm" && (await isUsable("/dev/vhost-net")),
+    readOnlyMemoryFile: isAtLeast(qemu.version, READ_ONLY_MEMORY_FILE),
   };
   const command = [...(await findConfinement(logger)), qemu.path];
   const execution = accelerator.kind === "kvm" ? "with KVM" : "emulating (TCG)";
@@ -47,13 +50,19 @@ export async function createQemuDriver(options: QemuDriverOptions): Promise<Hype
   return {
     name: "qemu",
     description: `QEMU ${qemu.version} ${execution}, ${qemu.machine}`,
+    snapshots: {
+      platform: await snapshotPlatform(qemu, accelerator),
+      async restore(spec, snapshot, signal) {
+        await checkSpec(spec);
+        const { stateDirectory } = snapshot;
+        const waiting = [...command, ...qemuArguments(spec, settings, snapshot)];
+        return launchVm(waiting, spec, { logger, startTimeoutMs, signal, stateDirectory });
+      },
+    },
     async start(spec, signal) {
       await checkSpec(spec);
-      return launchVm([...command, ...qemuArguments(spec, settings)], spec, {
-        logger,
-        startTimeoutMs,
-        signal,
-      });
+      const booting = [...command, ...qemuArguments(spec, settings)];
+      return launchVm(booting, spec, { logger, startTimeoutMs, signal });
     },
     adopt: (vm) => adopt(vm, logger),
     list: listVms,

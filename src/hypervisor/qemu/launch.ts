@@ -8,6 +8,7 @@ import type { Logger } from "../../log.ts";
 import type { VmSpec } from "../driver.ts";
 import { type HypervisorProcess, launchHypervisor, settlesWithin } from "../hypervisor-process.ts";
 import { QMP_SOCKET } from "./arguments.ts";
+import { loadDevices } from "./migration.ts";
 import { isNoise, startFailure } from "./start-failure.ts";
 import { manageVm, type QemuVm } from "./vm.ts";
 
@@ -20,6 +21,8 @@ export interface LaunchOptions {
   logger: Logger;
   startTimeoutMs: number;
   signal: AbortSignal | undefined;
+  /** The folder of the devices' state, for a QEMU that waits for it. */
+  stateDirectory?: string;
 }
 
 /**
@@ -66,6 +69,11 @@ async function waitUntilRunning(vm: QemuVm, spec: VmSpec, options: LaunchOptions
       if (!isEarly || hasExited || performance.now() >= deadline) throw error;
     }
     await sleep(CONNECT_INTERVAL_MS, options.signal);
+  }
+  if (options.stateDirectory !== undefined) {
+    const party = { directory: spec.directory, monitor: vm.monitor };
+    const load = loadDevices(party, options.stateDirectory, Math.max(1, deadline - performance.now()));
+    await abortable(load, spec, options.signal);
   }
   const state = await vm.state();
   if (state === "running") return;

@@ -101,6 +101,11 @@ export function parseVersion(output: string): string {
   return /version (\d+(?:\.\d+)+)/.exec(output)?.[1] ?? "of unknown version";
 }
 
+/** Whether a version as `parseVersion` gives it is `wanted` or newer. */
+export function isAtLeast(version: string, wanted: readonly number[]): boolean {
+  return compareVersions(version.split(".").map(Number), wanted) >= 0;
+}
+
 function compareVersions(a: readonly number[], b: readonly number[]): number {
   for (let index = 0; index < Math.max(a.length, b.length); index++) {
     const difference = (a[index] ?? 0) - (b[index] ?? 0);

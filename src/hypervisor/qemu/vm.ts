@@ -15,7 +15,9 @@ import { CONSOLE_LOG, HYPERVISOR_LOG, type RunningVm, type VmExit, type VmState 
 import { type HypervisorProcess, settlesWithin } from "../hypervisor-process.ts";
 import { keepLogsSmall } from "../output.ts";
 import { QMP_SOCKET } from "./arguments.ts";
+import { openChannel, removeChannel } from "./channel.ts";
 import { watchEvents } from "./guest-events.ts";
+import { saveDevices } from "./migration.ts";
 import { createMonitor, type Monitor } from "./monitor.ts";
 
 export interface QemuVm extends RunningVm {
@@ -81,6 +83,10 @@ export function manageVm(
       });
       await ending;
     },
+    saveState: (stateDirectory, { timeoutMs }) =>
+      saveDevices({ directory: vm.directory, monitor }, stateDirectory, timeoutMs),
+    openChannel: ({ timeoutMs }) => openChannel(vm.directory, timeoutMs),
+    removeChannel: ({ timeoutMs }) => removeChannel({ directory: vm.directory, monitor }, timeoutMs),
   };
 }
 

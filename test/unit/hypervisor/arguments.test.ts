@@ -14,6 +14,7 @@ const EMULATED: QemuSettings = {
   machine: "pc-q35-7.2",
   accelerator: "tcg",
   vhostNet: false,
+  readOnlyMemoryFile: false,
 };
 
 const SPEC: VmSpec = {
@@ -95,6 +96,38 @@ describe("QEMU's arguments", () => {
   test("no initrd, no disks, no network", () => {
     const text = shown({ ...SPEC, initrdPath: undefined, disks: [], nics: [] });
     assert.doesNotMatch(text, /-initrd|-blockdev|-netdev/);
+  });
+
+  test("a template's memory is a file, and its clones map the same file privately", () => {
+    const template = { ...SPEC, hasChannel: true, memoryPath: "/t,1/memory" };
+    const text = shown(template);
+    assert.match(text, /-machine pc-q35-7.2,.*,memory-backend=ram\n/);
+    assert.match(text, /-object memory-backend-file,id=ram,size=512M,mem-path=\/t,,1\/memory,share=on\n/);
+    // It would give the file's memory back, and with it that of all clones.
+    assert.doesNotMatch(text, /balloon|-incoming/);
+    const cloned = { memoryPath: "/t,1/memory" };
+    const clone = qemuArguments({ ...SPEC, hasChannel: true }, EMULATED, cloned);
+    assert.deepEqual(
+      clone,
+      [...qemuArguments(template, EMULATED), "-S", "-incoming", "defer"].map((argument) =>
+        argument.replace("share=on", "share=off"),
+      ),
+    );
+    const newer = qemuArguments(
+      { ...SPEC, hasChannel: true },
+      { ...EMULATED, readOnlyMemoryFile: true },
+      cloned,
+    );
+    assert.ok(newer.some((argument) => argument.endsWith(",share=off,readonly=on,rom=off")));
+  });
+
+  test("the channel is a port with a name, on the console's own device if there is one", () => {
+    const channel =
+      "-chardev socket,id=channel,path=channel.sock,server=on,wait=off\n-device virtserialport,id=channel-port,chardev=channel,name=fleetingd\n";
+    const withSerial = shown({ ...SPEC, hasChannel: true });
+    assert.ok(withSerial.includes(`-serial chardev:console\n-device virtio-serial-pci\n${channel}`));
+    const withVirtio = shown({ ...SPEC, hasChannel: true, console: "virtio" });
+    assert.ok(withVirtio.includes(`-device virtconsole,chardev=console\n${channel}`));
   });
 
   test("on arm64", () => {
