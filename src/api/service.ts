@@ -60,8 +60,7 @@ export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger
     })),
     increase: unary(async ({ group, n }) => {
       const { accepted, reason } = await groups.get(group).pool.claim(group, n);
-      if (reason !== undefined)
-        logger.warn("accepted fewer instances than asked for", { group, n, accepted, reason });
+      if (reason !== undefined) logger.warn(claimProblem(n, accepted), { group, n, accepted, reason });
       return { accepted, reason: reason ?? "" };
     }),
     decrease: unary(async ({ group, ids }) => ({ ids: await groups.get(group).pool.release(group, ids) })),
@@ -106,6 +105,10 @@ export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger
       },
     ),
   };
+}
+
+function claimProblem(n: number, accepted: number): string {
+  return accepted < n ? "accepted fewer instances than asked for" : "what was accepted has to wait";
 }
 
 /** Aborted when the caller has gone. */

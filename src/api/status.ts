@@ -28,6 +28,8 @@ export interface PoolStatus {
   maxInstances: number;
   /** Why creation is held back, or why there may be fewer instances than configured; null if neither is so. */
   lastError: string | null;
+  /** How long no instance is made because the last ones failed; 0 if the next one may begin. */
+  retryInSeconds: number;
 }
 
 export interface PrebuildStatus {

@@ -67,12 +67,13 @@ function goldenImage({ goldenImage: name, goldenImageAgeSeconds: age, prebuild }
 }
 
 function troubles(pool: PoolStatus): string[] {
-  const { name, prebuild, lastError } = pool;
+  const { name, prebuild, lastError, retryInSeconds } = pool;
+  const nextTry = retryInSeconds === 0 ? "" : ` (next try in ${formatAge(retryInSeconds)})`;
   return [
     ...(prebuild.state === "failed"
       ? [`${name}: the last prebuild failed: ${prebuild.error ?? "unknown"}${nextPrebuild(pool)}`]
       : []),
-    ...(lastError === null ? [] : [`${name}: ${lastError}`]),
+    ...(lastError === null ? [] : [`${name}: ${lastError}${nextTry}`]),
   ];
 }
 

@@ -60,6 +60,7 @@ function poolStatus(
     counts,
     maxInstances: pool.settings.maxInstances,
     lastError: pool.trouble ?? null,
+    retryInSeconds: Math.ceil(pool.heldBackMs / 1000),
   };
 }
 

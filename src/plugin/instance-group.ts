@@ -114,6 +114,7 @@ async function increase(link: DaemonLink, n: number, logger: Logger): Promise<nu
   // An error would lose the number that was accepted.
   if (accepted < n)
     logger.warn("the daemon accepted fewer instances than asked for", { n, accepted, reason });
+  else if (reason !== "") logger.warn("what the daemon accepted has to wait", { n, accepted, reason });
   return Math.min(accepted, n);
 }
 

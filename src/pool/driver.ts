@@ -9,7 +9,7 @@ import { describeError } from "../errors.ts";
 import { waitFor } from "../host/wait.ts";
 import type { Logger } from "../log.ts";
 import type { Room, Source } from "../sources/source.ts";
-import { createBackoff } from "./backoff.ts";
+import { CircuitBreaker } from "./circuit-breaker.ts";
 import { type Entry, newEntry, observe } from "./entry.ts";
 import { newRecord } from "./instance.ts";
 import type { Journal } from "./journal.ts";
@@ -29,12 +29,6 @@ export interface DriverOptions {
   logger: Logger;
 }
 
-/** Why creation is held back, and until when in milliseconds of `performance.now()`. */
-export interface Trouble {
-  lastError: string;
-  retryAt: number;
-}
-
 const TICK_MS = 1_000;
 const LONGEST_PAUSE_MS = 30_000;
 /** The first creation of a pool includes its image's. */
@@ -44,11 +38,10 @@ const LONGEST_STEP_MS = 10 * 60_000;
 const EPITAPH_MS = 60_000;
 
 export class Driver {
-  trouble: Trouble | undefined;
+  readonly creation = new CircuitBreaker();
   /** What the source can bear besides what it has; undefined: no bound. */
   room: Room | undefined;
   readonly #options: DriverOptions;
-  readonly #creation = createBackoff({ initialMs: 1_000, maxMs: 60_000 });
   readonly #steps = new Set<Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
   #wakeQueued = false;
@@ -157,7 +150,7 @@ export class Driver {
       warm: this.#held ? 0 : this.#options.settings().warmInstances,
       max: this.capacity - (entries.length - open.length),
       mayMakeRoom: this.room?.isScarce !== true,
-      mayCreate: !this.#held && (this.trouble === undefined || performance.now() >= this.trouble.retryAt),
+      mayCreate: !this.#held && !this.creation.isOpen,
     };
     const observed = open.map((entry) => observe(entry, this.#isOutdated(entry)));
     for (const step of plan(desired, observed)) this.#begin(step, now);
@@ -212,14 +205,10 @@ export class Driver {
     this.#steps.add(step);
   }
 
-  #holdBack(lastError: string): void {
-    this.trouble = { lastError, retryAt: performance.now() + this.#creation.fail() };
-  }
-
   #stepFailed(entry: Entry, error: unknown): void {
     entry.record.lastError = describeError(error);
     // Its record can't be written: then none can be made.
-    if (entry.record.state === "creating") this.#holdBack(entry.record.lastError);
+    if (entry.record.state === "creating") this.creation.fail(entry.record.lastError, entry.stepSince);
     entry.notBefore = performance.now() + entry.backoff.fail();
     this.#options.logger.error("a step failed and will be tried again", {
       instance: entry.record.id,
@@ -238,10 +227,9 @@ export class Driver {
     if (!entry.journaled) await this.#journal(entry);
     const failure = await createInstance(entry, this.#options, signal);
     if (failure === undefined) {
-      this.#creation.succeed();
-      this.trouble = undefined;
+      this.creation.succeed();
     } else if (this.#active && entry.record.state === "failed") {
-      this.#holdBack(failure);
+      this.creation.fail(failure, entry.stepSince);
     }
   };
 

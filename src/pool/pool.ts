@@ -30,7 +30,7 @@ export interface PoolOptions {
 
 export interface ClaimResult {
   accepted: number;
-  /** Why fewer than asked for were accepted; undefined if all were. */
+  /** Why fewer than asked for were accepted, or why new ones have to wait; undefined if neither is so. */
   reason: string | undefined;
 }
 
@@ -106,7 +106,12 @@ export class Pool {
 
   /** Why creation is held back, if it is. */
   get trouble(): string | undefined {
-    return this.#driver.trouble?.lastError ?? this.#driver.shortage;
+    return this.#driver.creation.lastError ?? this.#driver.shortage;
+  }
+
+  /** How long no instance is made because the last ones failed, in milliseconds. */
+  get heldBackMs(): number {
+    return this.#driver.creation.retryInMs;
   }
 
   /** Why the pool seems to hang, or undefined. */
@@ -149,8 +154,14 @@ export class Pool {
 
     const written = await this.#writeClaims([...idle, ...underway], fresh);
     this.#driver.wake();
-    if (written.accepted === n) return { accepted: n, reason: undefined };
-    return { accepted: written.accepted, reason: written.error ?? this.#whyFull() };
+    if (written.accepted < n) return { accepted: written.accepted, reason: written.error ?? this.#whyFull() };
+    return { accepted: n, reason: fresh.length > 0 ? this.#whyHeldBack() : undefined };
+  }
+
+  #whyHeldBack(): string | undefined {
+    const { isOpen, retryInMs, lastError } = this.#driver.creation;
+    if (!isOpen) return undefined;
+    return `no instance could be made lately; the next try is in ${Math.ceil(retryInMs / 1000)} s: ${lastError}`;
   }
 
   #whyFull(): string {

@@ -38,6 +38,7 @@ const STATUS: DaemonStatus = {
       counts: { creating: 1, ready: 3, deleting: 0, failed: 0 },
       maxInstances: 10,
       lastError: null,
+      retryInSeconds: 0,
     },
   ],
   instances: [

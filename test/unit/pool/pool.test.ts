@@ -128,6 +128,15 @@ describe("a pool", () => {
     });
     assert.match(told, /the image is missing/);
     await eventually("creation is held back", () => pool.trouble?.includes("the image is missing") ?? false);
+    const waiting = await pool.claim("g", 1);
+    assert.equal(waiting.accepted, 1);
+    assert.match(waiting.reason ?? "", /the next try is in \d s: the image is missing/);
+    await eventually("it was tried again", () => pool.list("g").every(({ state }) => state === "ready"));
+    await eventually("all is well", () => pool.trouble === undefined);
+    await pool.release(
+      "g",
+      pool.list("g").map((one) => one.id),
+    );
     await eventually(
       "nothing is left",
       async () => pool.list("g").length === 0 && (await records()).length === 0,
