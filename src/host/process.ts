@@ -17,6 +17,8 @@ export interface ProcessIdentity {
 export interface DetachedOptions {
   /** Standard output and error are appended here, for it outlives our pipes. */
   outputPath: string;
+  /** Standard error is appended here instead. */
+  errorPath?: string;
   /** A file that it reads as standard input; nothing if it is left out. */
   inputPath?: string;
   /** What it is called in the list of processes, instead of its own name. */
@@ -38,11 +40,12 @@ export async function spawnDetached(
   options: DetachedOptions,
 ): Promise<{ child: ChildProcess; identity: ProcessIdentity | undefined }> {
   const output = await open(options.outputPath, "a", 0o600);
+  const errors = options.errorPath === undefined ? undefined : await open(options.errorPath, "a", 0o600);
   const input = options.inputPath === undefined ? undefined : await open(options.inputPath, "r");
   try {
     const child = spawn(file, args, {
       detached: true,
-      stdio: [input?.fd ?? "ignore", output.fd, output.fd],
+      stdio: [input?.fd ?? "ignore", output.fd, errors?.fd ?? output.fd],
       ...(options.argv0 === undefined ? {} : { argv0: options.argv0 }),
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       ...(options.env === undefined ? {} : { env: options.env }),
@@ -60,6 +63,7 @@ export async function spawnDetached(
     return { child, identity };
   } finally {
     await output.close();
+    await errors?.close();
     await input?.close();
   }
 }

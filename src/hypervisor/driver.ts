@@ -101,8 +101,8 @@ export interface RunningVm {
   readonly diskFailed: Promise<string>;
   state(): Promise<VmState>;
   /**
-   * Presses the power button, waits up to `graceMs`, then ends the process by force. With 0 it ends by force at once.
-   * Returns when the process is gone.
+   * Presses the power button (of a paused VM after it goes on), waits up to `graceMs`, then ends the process by force. With
+   * 0 it ends by force at once. Returns when the process is gone.
    */
   stop(options: { graceMs: number }): Promise<void>;
   /**
@@ -122,6 +122,18 @@ export interface RunningVm {
    * included, can reach the host by it, and no later `openChannel` succeeds. Any number of times.
    */
   removeChannel(options: { timeoutMs: number }): Promise<void>;
+  /** The guest stops where it is and takes no more CPU; of a paused VM it does nothing. */
+  pause(): Promise<void>;
+  /** The guest goes on; of a running VM it does nothing. */
+  resume(): Promise<void>;
+  /**
+   * Asks the guest to give this much of its memory back to the host; 0: it may have all again. A running guest does so
+   * little by little, and takes memory back by itself before it would run out of it.
+   * @throws FleetingdError HYPERVISOR_FAILED if the VM has no balloon, as one that shares a template's memory
+   */
+  resizeBalloon(balloonMiB: number): Promise<void>;
+  /** How much the guest has given back. Of Cloud Hypervisor: what it was asked for, for that tells no more. */
+  balloonMiB(): Promise<number>;
 }
 
 /** Of a driver that can save and restore, with the version of the hypervisor that is installed. */

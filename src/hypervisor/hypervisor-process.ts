@@ -12,8 +12,9 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { systemErrorCode } from "../errors.ts";
 import { isAlive, type ProcessIdentity, spawnDetached, terminateProcess } from "../host/process.ts";
-import { HYPERVISOR_LOG, type VmExit } from "./driver.ts";
+import { CONSOLE_LOG, HYPERVISOR_LOG, type VmExit } from "./driver.ts";
 import { fileSize, readTail } from "./output.ts";
+import type { HypervisorKind, VmControl } from "./vm-control.ts";
 
 export interface HypervisorProcess {
   readonly identity: ProcessIdentity;
@@ -42,25 +43,25 @@ const REAP_TIMEOUT_MS = 5_000;
 
 /**
  * Starts a command in the VM's directory, its output appended to `hypervisor.log` there.
- * @param isNoise lines of its output that help nobody, left out of `lastOutput`.
  * @throws FleetingdError MISSING_PROGRAM or COMMAND_FAILED if it cannot be started at all.
  */
 export async function launchHypervisor(
   [program = "", ...args]: readonly string[],
   directory: string,
-  isNoise: (line: string) => boolean,
+  kind: Pick<HypervisorKind<VmControl>, "isNoise" | "consoleIsOutput">,
 ): Promise<Launched> {
-  const outputPath = join(directory, HYPERVISOR_LOG);
-  const outputStart = (await fileSize(outputPath)) ?? 0;
+  const errorPath = join(directory, HYPERVISOR_LOG);
+  const outputStart = (await fileSize(errorPath)) ?? 0;
   const { child, identity } = await spawnDetached(program, args, {
-    outputPath,
+    outputPath: kind.consoleIsOutput ? join(directory, CONSOLE_LOG) : errorPath,
+    errorPath,
     cwd: directory,
     env: childEnvironment(),
   });
   const exited = exitOf(child).then(async ({ exitCode, signal }) => ({
     exitCode,
     signal,
-    lastOutput: await readTail(outputPath, { fromByte: outputStart, isNoise }),
+    lastOutput: await readTail(errorPath, { fromByte: outputStart, isNoise: kind.isNoise }),
   }));
   if (identity === undefined) return { process: undefined, exited };
   return { process: handle(identity, exited, () => undefined), exited };

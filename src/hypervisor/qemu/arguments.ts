@@ -64,11 +64,6 @@ export function qemuArguments(spec: VmSpec, settings: QemuSettings, cloned?: Clo
   ];
 }
 
-/** Whether a process with these arguments is the VM `id` of this directory. */
-export function isVmProcess(argumentVector: readonly string[], id: string, directory: string): boolean {
-  return argumentVector.includes(nameOption(id)) && argumentVector.includes(consoleFileOption(directory));
-}
-
 /** The VM that a process with these arguments is, or undefined if it is none of ours. */
 export function parseVmProcess(
   argumentVector: readonly string[],

@@ -1,22 +1,19 @@
 /** The QEMU driver: KVM where it works, emulation everywhere else. */
 import { constants } from "node:fs";
 import { access } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
-import { messageOf, systemErrorCode } from "../../errors.ts";
-import { isAlive, processArguments } from "../../host/process.ts";
-import { listProcesses } from "../../host/process-list.ts";
+import { systemErrorCode } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { type Accelerator, detectAccelerator } from "../accelerator.ts";
+import { checkSpec } from "../check-spec.ts";
 import { findConfinement } from "../confinement.ts";
-import type { HypervisorDriver, VmHandle } from "../driver.ts";
-import { watchHypervisor } from "../hypervisor-process.ts";
-import { isVmProcess, parseVmProcess, type QemuSettings, qemuArguments } from "./arguments.ts";
-import { checkSpec } from "./check-spec.ts";
-import { launchVm } from "./launch.ts";
+import type { HypervisorDriver } from "../driver.ts";
+import { adoptVm, listVms } from "../find-vms.ts";
+import { launchVm } from "../launch.ts";
+import { type QemuSettings, qemuArguments } from "./arguments.ts";
+import { QEMU } from "./control.ts";
+import { loadDevices } from "./migration.ts";
 import { findQemu, isAtLeast } from "./platform.ts";
 import { snapshotPlatform } from "./snapshot-platform.ts";
-import { isNoise } from "./start-failure.ts";
-import { manageVm, type QemuVm } from "./vm.ts";
 
 export interface QemuDriverOptions {
   logger: Logger;
@@ -27,7 +24,6 @@ export interface QemuDriverOptions {
 }
 
 const START_TIMEOUT_MS = 30_000;
-const ADOPT_TIMEOUT_MS = 5_000;
 const READ_ONLY_MEMORY_FILE = [8, 2];
 
 /**
@@ -45,6 +41,7 @@ export async function createQemuDriver(options: QemuDriverOptions): Promise<Hype
     readOnlyMemoryFile: isAtLeast(qemu.version, READ_ONLY_MEMORY_FILE),
   };
   const command = [...(await findConfinement(logger)), qemu.path];
+  const launching = { kind: QEMU, logger, startTimeoutMs };
   const execution = accelerator.kind === "kvm" ? "with KVM" : "emulating (TCG)";
 
   return {
@@ -54,49 +51,23 @@ export async function createQemuDriver(options: QemuDriverOptions): Promise<Hype
       platform: await snapshotPlatform(qemu, accelerator),
       async restore(spec, snapshot, signal) {
         await checkSpec(spec);
-        const { stateDirectory } = snapshot;
-        const waiting = [...command, ...qemuArguments(spec, settings, snapshot)];
-        return launchVm(waiting, spec, { logger, startTimeoutMs, signal, stateDirectory });
+        return launchVm([...command, ...qemuArguments(spec, settings, snapshot)], spec, {
+          ...launching,
+          signal,
+          begin: ({ monitor }, timeoutMs) => {
+            const { directory } = spec;
+            return loadDevices({ directory, monitor }, snapshot.stateDirectory, timeoutMs);
+          },
+        });
       },
     },
     async start(spec, signal) {
       await checkSpec(spec);
-      const booting = [...command, ...qemuArguments(spec, settings)];
-      return launchVm(booting, spec, { logger, startTimeoutMs, signal });
+      return launchVm([...command, ...qemuArguments(spec, settings)], spec, { ...launching, signal });
     },
-    adopt: (vm) => adopt(vm, logger),
-    list: listVms,
+    adopt: (vm) => adoptVm(QEMU, vm, logger),
+    list: (parentDirectory) => listVms(QEMU, parentDirectory),
   };
-}
-
-async function adopt(handle: VmHandle, logger: Logger): Promise<QemuVm | undefined> {
-  const argumentVector = await processArguments(handle.process.pid);
-  if (argumentVector === undefined || !isVmProcess(argumentVector, handle.id, handle.directory))
-    return undefined;
-  // Last, so that the arguments were those of the very process that the record names.
-  if (!(await isAlive(handle.process))) return undefined;
-  const vm = manageVm(handle, watchHypervisor(handle.process, handle.directory, isNoise), logger);
-  try {
-    await vm.monitor.open(ADOPT_TIMEOUT_MS);
-  } catch (error) {
-    if (!(await isAlive(handle.process))) return undefined;
-    logger.warn("a VM of an earlier run lives but does not answer; it can only be stopped", {
-      vm: handle.id,
-      error: messageOf(error),
-    });
-  }
-  return vm;
-}
-
-async function listVms(parentDirectory: string): Promise<VmHandle[]> {
-  const found: VmHandle[] = [];
-  for (const { identity, arguments: argumentVector } of await listProcesses()) {
-    const vm = parseVmProcess(argumentVector);
-    if (vm !== undefined && dirname(vm.directory) === resolve(parentDirectory)) {
-      found.push({ ...vm, process: identity });
-    }
-  }
-  return found;
 }
 
 async function isUsable(path: string): Promise<boolean> {

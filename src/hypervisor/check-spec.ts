@@ -1,8 +1,8 @@
-/** Refuses what QEMU would misread, or read in a way that nobody meant. */
+/** Refuses what a hypervisor would misread, or read in a way that nobody meant. */
 import { isAbsolute } from "node:path";
-import { FleetingdError } from "../../errors.ts";
-import { networkDeviceExists } from "../../host/network-device.ts";
-import type { VmSpec } from "../driver.ts";
+import { FleetingdError } from "../errors.ts";
+import { networkDeviceExists } from "../host/network-device.ts";
+import type { VmSpec } from "./driver.ts";
 
 const SERIAL_MAX_LENGTH = 20;
 
@@ -17,7 +17,7 @@ export async function checkSpec(spec: VmSpec): Promise<void> {
   }
   for (const { tapName } of spec.nics) {
     if (await networkDeviceExists(tapName)) continue;
-    // QEMU would make one itself: without its address, and without anybody who removes it.
+    // The hypervisor would make one itself: without its address, and without anybody who removes it.
     throw new FleetingdError(
       "NOT_FOUND",
       `the VM ${spec.id} cannot start: there is no network device ${tapName}`,
