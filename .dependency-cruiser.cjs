@@ -49,12 +49,18 @@ module.exports = {
       ["^src/host/", "^src/sources/source\\.ts$", ...DOMAINS.map((domain) => `^src/${domain}/`)],
       "The local source is the one place that joins the four domains, and knows nothing above it.",
     ),
+    only(
+      "clouds-are-alike",
+      "^src/sources/remote/",
+      ["^src/host/", "^src/sources/source\\.ts$", "^src/cloudinit/keys\\.ts$"],
+      "What all clouds have in common knows none of them.",
+    ),
     ...CLOUDS.map((cloud) =>
       only(
-        `${cloud}-is-a-source-like-any`,
-        `^src/sources/${cloud}(/|\\.ts$)`,
-        ["^src/host/", "^src/sources/source\\.ts$"],
-        "A source knows the contract and the host.",
+        `${cloud}-is-a-cloud-like-any`,
+        `^src/sources/${cloud}/`,
+        ["^src/host/", "^src/sources/(source\\.ts$|remote/)", "^src/cloudinit/"],
+        "A cloud knows the contract, the host, and what machines are told at their first boot.",
       ),
     ),
     only(

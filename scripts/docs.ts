@@ -13,6 +13,8 @@ import { imageTables } from "../src/config/image-keys.ts";
 import { type KeyDoc, keyDocs } from "../src/config/key.ts";
 import { pluginTable } from "../src/config/plugin-config.ts";
 import { poolTable } from "../src/config/pool-keys.ts";
+import { remoteKeys } from "../src/config/remote-keys.ts";
+import { sourceTables } from "../src/config/source-keys.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 export const PAGE_PATH = join(ROOT, "docs/configuration.md");
@@ -26,8 +28,17 @@ export const TABLES: Readonly<Record<string, Shape>> = {
   daemon: daemonTable.shape,
   pools: poolTable.shape,
   ...Object.fromEntries(Object.entries(imageTables).map(([type, table]) => [`images.${type}`, table.shape])),
+  sources: remoteKeys,
+  ...Object.fromEntries(
+    Object.entries(sourceTables).map(([type, table]) => [`sources.${type}`, withoutCommon(table.shape)]),
+  ),
   plugin: pluginTable.shape,
 };
+
+/** What all sources have is said once. */
+function withoutCommon(shape: Shape): Shape {
+  return Object.fromEntries(Object.entries(shape).filter(([name]) => !(name in remoteKeys)));
+}
 
 export interface DocumentedKey extends KeyDoc {
   name: string;
@@ -120,6 +131,9 @@ export function renderExample(): string {
   const images = Object.entries(imageTables).map(([type, table]) =>
     section(`images.${type === "auto" ? "default" : type}`, documentedKeys(table.shape)),
   );
+  const sources = Object.entries(sourceTables).map(([type, table]) =>
+    section(`sources.${type}`, documentedKeys(table.shape)),
+  );
   const lines = [
     ...comment(
       "The configuration of fleetingd. Every setting is optional: a commented one shows its default, or an example " +
@@ -137,6 +151,10 @@ export function renderExample(): string {
       "Where the VMs of a pool come from. Which keys there are depends on the type; `default` is always there.",
     ),
     ...images.flatMap((image) => [...image, ""]),
+    ...comment(
+      "Clouds that pools may have instances at, by the name that a pool's `sources` says. Which keys there are depends on the type.",
+    ),
+    ...sources.flatMap((source) => [...source, ""]),
   ];
   return `${lines.join("\n").trimEnd()}\n`;
 }
@@ -172,9 +190,17 @@ function assignment(name: string, value: unknown): string {
 
 function toToml(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(toToml).join(", ")}]`;
+  if (typeof value === "object" && value !== null) {
+    const pairs = Object.entries(value).map(([name, one]) => `${tomlKey(name)} = ${toToml(one)}`);
+    return pairs.length === 0 ? "{}" : `{ ${pairs.join(", ")} }`;
+  }
   const text =
     typeof value === "string" && value.includes('"') && !value.includes("'") ? `'${value}'` : undefined;
   return text ?? JSON.stringify(value);
+}
+
+function tomlKey(name: string): string {
+  return /^[\w-]+$/.test(name) ? name : JSON.stringify(name);
 }
 
 function code(text: string): string {

@@ -1,21 +1,23 @@
 /** From text to the daemon's configuration: complete, checked, frozen; or every error at once. No side effects. */
-import { checkPool, readPool } from "./config/check-pool.ts";
+import { checkPool, type KnownNames, readPool } from "./config/check-pool.ts";
 import { daemonTable, toDaemonConfig } from "./config/daemon-keys.ts";
 import { describeValue, explain, type Finding, unknownKey } from "./config/explain.ts";
 import { readImage } from "./config/image-keys.ts";
 import { mergeTables } from "./config/merge.ts";
 import { toPoolConfig } from "./config/pool-keys.ts";
 import { configError, formatKey, type Problem } from "./config/problems.ts";
+import { readSource } from "./config/source-keys.ts";
 import { locate, plainValue, readToml, type TomlTable } from "./config/toml.ts";
-import type { Config, DaemonConfig, ImageConfig, PoolConfig } from "./config/types.ts";
+import type { Config, DaemonConfig, ImageConfig, PoolConfig, SourceConfig } from "./config/types.ts";
 import { isName, NAME_RULE } from "./config/values.ts";
+import { LOCAL } from "./sources/source.ts";
 
 export interface ConfigFile {
   path: string;
   text: string;
 }
 
-const SECTIONS = ["daemon", "pools", "images"];
+const SECTIONS = ["daemon", "pools", "images", "sources"];
 /** The image that there always is. */
 const DEFAULT_IMAGE: ImageConfig = Object.freeze({ type: "auto" });
 
@@ -31,10 +33,24 @@ export function parseConfig(files: readonly ConfigFile[]): Config {
   const images = readImages(input, findings);
   const isComplete = syntaxProblems.length === 0;
   // What a broken file would have defined is not known, so references to it cannot be judged.
-  const pools = readPools(input, isComplete ? Object.keys(images) : undefined, findings);
+  const sources = readSources(input, findings);
+  const pools = readPools(
+    input,
+    {
+      images: isComplete ? Object.keys(images) : undefined,
+      sources,
+      sourceNames: isComplete ? Object.keys(asTable(input["sources"])) : undefined,
+    },
+    findings,
+  );
   const problems = [...syntaxProblems, ...findings.map((finding) => toProblem(finding, root))];
   if (daemon === undefined || problems.length > 0) throw configError(inOrder(problems, files));
-  return Object.freeze({ daemon, pools: Object.freeze(pools), images: Object.freeze(images) });
+  return Object.freeze({
+    daemon,
+    pools: Object.freeze(pools),
+    images: Object.freeze(images),
+    sources: Object.freeze(sources),
+  });
 }
 
 interface Located extends Problem {
@@ -92,17 +108,29 @@ function readImages(input: Table, findings: Finding[]): Record<string, ImageConf
   return images;
 }
 
-function readPools(
-  input: Table,
-  knownImages: readonly string[] | undefined,
-  findings: Finding[],
-): Record<string, PoolConfig> {
+function readSources(input: Table, findings: Finding[]): Record<string, SourceConfig> {
+  const sources: Record<string, SourceConfig> = Object.create(null);
+  for (const [name, table] of namedTables(input, "sources", findings)) {
+    const result = readSource(table);
+    if ("source" in result) sources[name] = result.source;
+    else findings.push(...under(["sources", name], result.findings));
+    if (name === LOCAL) {
+      findings.push({
+        path: ["sources", name],
+        text: "this name means this host; give the section another one",
+      });
+    }
+  }
+  return sources;
+}
+
+function readPools(input: Table, known: KnownNames, findings: Finding[]): Record<string, PoolConfig> {
   const pools: Record<string, PoolConfig> = Object.create(null);
   for (const [name, table] of namedTables(input, "pools", findings)) {
     const result = readPool(table);
-    const wrong = "table" in result ? checkPool(result.table, knownImages) : result.findings;
+    const wrong = "table" in result ? checkPool(result.table, known) : result.findings;
     findings.push(...under(["pools", name], wrong));
-    if ("table" in result && wrong.length === 0) pools[name] = toPoolConfig(result.table);
+    if ("table" in result && wrong.length === 0) pools[name] = toPoolConfig(result.table, known.sources);
   }
   return pools;
 }

@@ -15,8 +15,10 @@ export interface DaemonStatus {
 
 export interface PoolStatus {
   name: string;
-  /** What makes its instances: `local`, or the name of a cloud source. */
+  /** What makes its instances: `local`, or the name of a cloud source; several in their order, with commas. */
   source: string;
+  /** Each of them in its order; empty for this host alone. */
+  sources: readonly PoolSourceStatus[];
   /** The golden image that new instances are made of; null before the first prebuild has ended. */
   goldenImage: string | null;
   goldenImageAgeSeconds: number | null;
@@ -30,6 +32,23 @@ export interface PoolStatus {
   lastError: string | null;
   /** How long no instance is made because the last ones failed; 0 if the next one may begin. */
   retryInSeconds: number;
+}
+
+export interface PoolSourceStatus {
+  name: string;
+  /** `local`, `incus`, … */
+  type: string;
+  /** `failing`: nothing is made there at the moment. `full`: it works, and has no room. */
+  state: "ok" | "full" | "failing";
+  /** Why it is not ok; null if it is. */
+  problem: string | null;
+  /** How long until a failing one is tried again; 0 otherwise. */
+  retryInSeconds: number;
+  /** What it has of this pool's, those that begin or end included. */
+  instances: number;
+  /** Null: no bound of its own. */
+  maxInstances: number | null;
+  costPerHour: number;
 }
 
 export interface PrebuildStatus {

@@ -74,6 +74,13 @@ function troubles(pool: PoolStatus): string[] {
       ? [`${name}: the last prebuild failed: ${prebuild.error ?? "unknown"}${nextPrebuild(pool)}`]
       : []),
     ...(lastError === null ? [] : [`${name}: ${lastError}${nextTry}`]),
+    ...pool.sources.flatMap(({ name: source, state, problem, retryInSeconds }) =>
+      problem === null || problem === lastError
+        ? []
+        : [
+            `${name}: source ${source} is ${state}: ${problem}${state === "failing" ? ` (next try in ${retryInSeconds} s)` : ""}`,
+          ],
+    ),
   ];
 }
 

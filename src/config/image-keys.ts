@@ -1,8 +1,9 @@
 /** The keys of `[images.<name>]`: which there are depends on `type`. */
 import { z } from "zod";
-import { describeValue, explain, type Finding, nearest } from "./explain.ts";
+import type { Finding } from "./explain.ts";
 import { key } from "./key.ts";
 import { renameKeys } from "./rename.ts";
+import { readTyped } from "./typed-table.ts";
 import type { ImageConfig } from "./types.ts";
 import {
   absolutePath,
@@ -125,27 +126,23 @@ export const imageTables = {
   "debian-packages": debianPackages,
   files,
 } as const;
-export type ImageType = keyof typeof imageTables;
-const IMAGE_TYPES = Object.keys(imageTables);
 
 /** The image that a table means, or all that is wrong with it. */
 export function readImage(input: unknown): { image: ImageConfig } | { findings: Finding[] } {
-  const given = typeof input === "object" && input !== null && "type" in input ? input.type : "auto";
-  switch (given) {
+  const result = readTyped(imageTables, input, { what: "images", defaultType: "auto" });
+  return "findings" in result ? result : { image: toImageConfig(result.table) };
+}
+
+function toImageConfig(table: z.output<(typeof imageTables)[keyof typeof imageTables]>): ImageConfig {
+  switch (table.type) {
     case "auto":
-      return read(auto, input, (table) => renameKeys(table, { type: "type" }));
+      return renameKeys(table, { type: "type" });
     case "ubuntu-cloud":
-      return read(ubuntuCloud, input, (table) => renameKeys(table, UBUNTU_CLOUD_FIELDS));
+      return renameKeys(table, UBUNTU_CLOUD_FIELDS);
     case "debian-packages":
-      return read(debianPackages, input, (table) => renameKeys(table, DEBIAN_PACKAGES_FIELDS));
+      return renameKeys(table, DEBIAN_PACKAGES_FIELDS);
     case "files":
-      return read(files, input, (table) => renameKeys(table, FILES_FIELDS));
-    default: {
-      const list = IMAGE_TYPES.map((type) => JSON.stringify(type)).join(", ");
-      const hint = typeof given === "string" ? `; ${nearest(given, IMAGE_TYPES)}` : "";
-      const text = `expected one of ${list}, but this is ${describeValue(given)}${hint}`;
-      return { findings: [{ path: ["type"], text }] };
-    }
+      return renameKeys(table, FILES_FIELDS);
   }
 }
 
@@ -174,23 +171,3 @@ const FILES_FIELDS = {
   root_device: "rootDevice",
   kernel_arguments: "kernelArguments",
 } as const;
-
-function read<Shape extends z.ZodRawShape>(
-  schema: z.ZodObject<Shape, z.core.$strict>,
-  input: unknown,
-  convert: (table: z.output<z.ZodObject<Shape, z.core.$strict>>) => ImageConfig,
-): { image: ImageConfig } | { findings: Finding[] } {
-  const result = schema.safeParse(input);
-  if (result.success) return { image: convert(result.data) };
-  const findings = explain(result.error.issues, input, Object.keys(schema.shape));
-  return { findings: findings.map((finding) => ({ ...finding, text: mentionType(finding, schema) })) };
-}
-
-/** A key that another type has is no misspelling: the type is what is wrong. */
-function mentionType(finding: Finding, schema: z.ZodObject): string {
-  const [name] = finding.path;
-  if (finding.path.length !== 1 || typeof name !== "string" || name in schema.shape) return finding.text;
-  const others = IMAGE_TYPES.filter((type) => name in imageTables[type as ImageType].shape);
-  if (others.length === 0) return finding.text;
-  return `only images of type ${others.map((type) => JSON.stringify(type)).join(" or ")} have this key; set type, or leave it out`;
-}

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { messageOf } from "../errors.ts";
-import { checkPool, readPool } from "./check-pool.ts";
+import { checkPool, type KnownNames, readPool } from "./check-pool.ts";
 import { formatDuration } from "./duration.ts";
 import { describeValue, explain, type Finding, nearest, unknownKey } from "./explain.ts";
 import { key } from "./key.ts";
@@ -75,14 +75,15 @@ export function parsePluginConfig(json: string | undefined, config: Config): Plu
   if ("table" in pool) {
     const isNamed = poolName !== undefined && named !== undefined;
     // Beside a named pool the keys only confirm it: what they leave out means nothing.
-    if (isNamed) findings.push(...contradictions(inline, toPoolConfig(pool.table), named, poolName));
-    else findings.push(...checkPool(pool.table, Object.keys(config.images)));
+    if (isNamed)
+      findings.push(...contradictions(inline, toPoolConfig(pool.table, config.sources), named, poolName));
+    else findings.push(...checkPool(pool.table, knownNames(config)));
   }
   if (findings.length > 0 || !plugin.success || "findings" in pool) throw failure(findings);
 
   const { group } = plugin.data;
   if (poolName !== undefined && named !== undefined) return { poolName, pool: named, inline: false, group };
-  const made = toPoolConfig(pool.table);
+  const made = toPoolConfig(pool.table, config.sources);
   return { poolName: inlineName(made), pool: made, inline: true, group };
 }
 
@@ -136,11 +137,16 @@ function contradictions(given: Input, said: PoolConfig, named: PoolConfig, poolN
     });
 }
 
+function knownNames({ images, sources }: Config): KnownNames {
+  return { images: Object.keys(images), sources, sourceNames: Object.keys(sources) };
+}
+
 /** A pool's value as a person would write it. */
 function showValue(pool: PoolConfig, key: PoolKey): string {
   if (key === "vm_subnet") return describeValue(pool.subnet.cidr);
   const field = POOL_FIELDS[key];
-  const value = pool[field];
+  // Not what they are configured to: that is the daemon's business.
+  const value = key === "sources" ? pool.sources.map((source) => source.name) : pool[field];
   if (typeof value === "number" && field.endsWith("Ms")) return describeValue(formatDuration(value));
   if (!Array.isArray(value)) return describeValue(value);
   const shown = JSON.stringify(value);

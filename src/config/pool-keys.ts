@@ -1,9 +1,10 @@
 /** The keys of `[pools.<name>]`, which are the keys of the runner's `plugin_config` as well. */
 import { z } from "zod";
 import { DEFAULT_POLICY } from "../network/policy.ts";
+import { LOCAL } from "../sources/source.ts";
 import { key } from "./key.ts";
 import { renameKeys } from "./rename.ts";
-import type { PoolConfig } from "./types.ts";
+import type { Config, PoolConfig } from "./types.ts";
 import {
   absolutePath,
   command,
@@ -37,7 +38,8 @@ const sizes = {
       "`max_instances`, or the runner does not start.",
     unit: "VMs",
     example: 10,
-    defaultText: "as many as `vm_subnet` has room for: 63 in a /24",
+    defaultText:
+      "as many as its sources may have: for this host, those that `vm_subnet` has room for, 63 in a /24",
   }),
   vm_num_cpu_cores: key(z.int().min(1).max(1024).default(2), {
     meaning:
@@ -73,6 +75,31 @@ const sizes = {
       example: 30,
     },
   ),
+};
+
+const MOST_SOURCES = 16;
+/** What stands in the list `sources`: a name, or a name with bounds. */
+const sourceEntry = z.union([
+  name.transform((source) => ({ source, max_instances: undefined, warm_instances: undefined })),
+  z.strictObject({
+    source: name,
+    max_instances: z.int().min(1).max(MOST_SLOTS).optional(),
+    warm_instances: z.int().min(0).max(MOST_SLOTS).optional(),
+  }),
+]);
+
+const sources = {
+  sources: key(z.array(sourceEntry).min(1).max(MOST_SOURCES).prefault([LOCAL]), {
+    kind: "list of names or of tables with `source`, `max_instances` and `warm_instances`",
+    meaning:
+      "Where instances are made, in this order: when one has no room or fails, the next one is asked. `local` is this host, the " +
+      "others are sections `[sources.<name>]`. Each may have a maximum, and a share of the warm instances; the first one " +
+      "without a share gets what the others leave.",
+    example: [
+      { source: "local", max_instances: 8 },
+      { source: "rack", max_instances: 20, warm_instances: 1 },
+    ],
+  }),
 };
 
 const image = {
@@ -233,7 +260,15 @@ const life = {
   }),
 };
 
-export const poolTable = z.strictObject({ ...sizes, ...image, ...network, ...policy, ...machine, ...life });
+export const poolTable = z.strictObject({
+  ...sizes,
+  ...sources,
+  ...image,
+  ...network,
+  ...policy,
+  ...machine,
+  ...life,
+});
 export type PoolTable = z.output<typeof poolTable>;
 export type PoolKey = keyof PoolTable;
 
@@ -244,6 +279,7 @@ export const POOL_FIELDS = {
   vm_num_cpu_cores: "vcpus",
   vm_memory_mb: "memoryMiB",
   vm_disk_size_gb: "diskSizeGiB",
+  sources: "sources",
   image: "image",
   vm_prebuild_cloudinit_extra_cmds: "prebuildExtraCommands",
   prebuild_packages: "prebuildPackages",
@@ -271,13 +307,29 @@ export const POOL_FIELDS = {
   orphan_timeout: "orphanTimeoutMs",
 } as const satisfies Record<PoolKey, keyof PoolConfig>;
 
-/** The pool that a table means; one slot of the subnet is kept for the VM that makes the golden image. */
-export function toPoolConfig(table: PoolTable): PoolConfig {
-  const maxInstances = table.max_instances ?? largestPool(table);
-  return renameKeys({ ...table, max_instances: maxInstances }, POOL_FIELDS);
+/**
+ * The pool that a table means; one slot of the subnet is kept for the VM that makes the golden image.
+ * @param known The sections `[sources.<name>]`; `checkPool` has said that those of the table are among them.
+ */
+export function toPoolConfig(table: PoolTable, known: Config["sources"] = {}): PoolConfig {
+  const maxInstances = table.max_instances ?? defaultMaximum(table, known);
+  const sources = table.sources.map(({ source, max_instances, warm_instances }) => ({
+    name: source,
+    config: source === LOCAL ? undefined : known[source],
+    maxInstances: max_instances,
+    warmInstances: warm_instances,
+  }));
+  return renameKeys({ ...table, sources, max_instances: maxInstances }, POOL_FIELDS);
 }
 
 /** How many VMs the subnet has room for besides the prebuild's. */
 export function largestPool(table: Pick<PoolTable, "vm_subnet">): number {
   return table.vm_subnet.slotCount - 1;
+}
+
+/** As many as its sources may have together. */
+export function defaultMaximum(table: PoolTable, known: Config["sources"]): number {
+  return table.sources
+    .map((entry) => entry.max_instances ?? known[entry.source]?.maxInstances ?? largestPool(table))
+    .reduce((sum, one) => sum + one, 0);
 }

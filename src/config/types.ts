@@ -4,6 +4,7 @@ import type { LogLevel } from "../log.ts";
 import type { Ipv6Prefix } from "../network/ipv6.ts";
 import type { AllowedDestination, Ports } from "../network/policy.ts";
 import type { VmSubnet } from "../network/slots.ts";
+import type { IncusConfig } from "../sources/incus/config.ts";
 
 export interface Config {
   readonly daemon: DaemonConfig;
@@ -11,6 +12,8 @@ export interface Config {
   readonly pools: Readonly<Record<string, PoolConfig>>;
   /** By name, `default` always among them. */
   readonly images: Readonly<Record<string, ImageConfig>>;
+  /** By name; `local` is not among them. */
+  readonly sources: Readonly<Record<string, SourceConfig>>;
 }
 
 export interface DaemonConfig {
@@ -43,7 +46,21 @@ export interface AdmissionConfig {
   readonly memoryPressureLimitPercent: number;
 }
 
+/** One of the places that a pool has its instances at. */
+export interface PoolSource {
+  /** `local`, or of a section `[sources.<name>]`. */
+  readonly name: string;
+  /** Undefined for this host. */
+  readonly config: SourceConfig | undefined;
+  /** Undefined: as many as the source itself allows. */
+  readonly maxInstances: number | undefined;
+  /** How many of the pool's warm instances are there; undefined: what the other sources leave. */
+  readonly warmInstances: number | undefined;
+}
+
 export interface PoolConfig {
+  /** In the order in which they are asked. */
+  readonly sources: readonly PoolSource[];
   /** The name of one of `Config.images`. */
   readonly image: string;
   /** How many unclaimed instances are kept ready. */
@@ -91,6 +108,9 @@ export interface PoolConfig {
   /** Whether the golden image has all packages upgraded. */
   readonly prebuildPackageUpgrade: boolean;
 }
+
+/** A cloud and what its instances are made of; the clouds' own types. */
+export type SourceConfig = IncusConfig;
 
 /** Where a base image comes from; the images' own type, under the name that it has in the configuration. */
 export type ImageConfig = ImageSource;

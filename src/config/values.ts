@@ -16,6 +16,7 @@ import {
 import { parseVmSubnet, parseVmSubnet6, type VmSubnet } from "../network/slots.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
 import { describeValue } from "./explain.ts";
+import { type InstanceSize, parseInstanceSize } from "./instance-size.ts";
 
 const NAME = /^[a-z0-9-]{1,32}$/;
 const PACKAGE = /^[a-z0-9][a-z0-9.+-]*(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~_-]+)?$/;
@@ -37,7 +38,7 @@ function sentence(error: unknown): string {
   return hint === undefined ? messageOf(error) : `${messageOf(error)}. ${hint}`;
 }
 
-function matching(pattern: RegExp, wanted: string): z.ZodType<string, unknown> {
+export function matching(pattern: RegExp, wanted: string): z.ZodType<string, unknown> {
   return checkedString((text) => {
     if (pattern.test(text)) return text;
     throw new Error(`expected ${wanted}, but this is ${describeValue(text)}`);
@@ -77,6 +78,10 @@ export const mirrorUrl = checkedString((text) => {
   if (url?.protocol === "https:" || url?.protocol === "http:") return text.replace(/\/+$/, "");
   throw new Error(`expected a URL that begins with https:// or http://, but this is ${describeValue(text)}`);
 });
+
+/** A server's URL; the same as a mirror's. */
+export const serverUrl = mirrorUrl;
+export const instanceSize: z.ZodType<InstanceSize, unknown> = checkedString(parseInstanceSize);
 
 /** A mirror's URL, or a whole one-line entry of apt's `sources.list`. */
 export const packageSource = checkedString((text) => {

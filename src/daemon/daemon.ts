@@ -11,12 +11,14 @@ import type { Logger } from "../log.ts";
 import { createJournal } from "../pool/journal.ts";
 import { createLimiter } from "../pool/limiter.ts";
 import { startClockWatch } from "./clock-watch.ts";
+import { Clouds, readDaemonId } from "./clouds.ts";
+import type { DaemonPoolContext } from "./daemon-pool.ts";
 import { checkHost, checkPools } from "./host-checks.ts";
 import { ImageCollector } from "./image-collector.ts";
 import { ImageRefresher } from "./image-refresher.ts";
 import { loadInlinePools } from "./inline-pools.ts";
 import { openLocalHost } from "./local-host.ts";
-import type { LocalPoolContext } from "./local-pool.ts";
+
 import { startOrphanWatch } from "./orphans.ts";
 import { PoolRegistry } from "./pool-registry.ts";
 import { lockState } from "./state-lock.ts";
@@ -61,11 +63,11 @@ async function start(
     await pools.open();
     const collector = new ImageCollector({
       ...context,
-      pools: () => pools.all(),
+      pools: () => pools.local(),
       intervalMs: config.daemon.imagesGcIntervalMs,
     });
     const refresher = new ImageRefresher(
-      () => pools.all(),
+      () => pools.local(),
       () => collector.collectQuietly(),
       logger,
     );
@@ -118,7 +120,7 @@ async function start(
   }
 }
 
-async function openContext(config: Config, logger: Logger): Promise<LocalPoolContext> {
+async function openContext(config: Config, logger: Logger): Promise<DaemonPoolContext> {
   const inline = await loadInlinePools(config, logger);
   const all = [...Object.entries(config.pools), ...inline];
   const { maxConcurrentCreates, maxConcurrentDeletes } = config.daemon;
@@ -126,6 +128,7 @@ async function openContext(config: Config, logger: Logger): Promise<LocalPoolCon
     config,
     inline,
     ...(await openLocalHost(config.daemon, all, logger)),
+    clouds: new Clouds(await readDaemonId(config.daemon.stateDirectory), logger),
     journal: createJournal(config.daemon.stateDirectory),
     limits: {
       creates: createLimiter(maxConcurrentCreates === "auto" ? availableParallelism() : maxConcurrentCreates),

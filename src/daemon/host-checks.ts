@@ -8,6 +8,11 @@ import { findSubnetOverlap, findSubnetOverlap6, resolveEgressInterface } from ".
 import { ipv6PrefixesOverlap } from "../network/ipv6.ts";
 import { prefixesOverlap } from "../network/slots.ts";
 
+/** Whether a pool has VMs on this host: only then does the host have a say. */
+export function usesHost(pool: PoolConfig): boolean {
+  return pool.sources.some(({ config }) => config === undefined);
+}
+
 export type NamedPool = readonly [name: string, pool: PoolConfig];
 
 const TUN_DEVICE = "/dev/net/tun";
@@ -47,9 +52,11 @@ export async function checkHost(): Promise<void> {
  * @throws FleetingdError INVALID_CONFIG, PERMISSION
  */
 export async function checkPools(pools: readonly NamedPool[], others: readonly NamedPool[]): Promise<void> {
+  const here = pools.filter(([, pool]) => usesHost(pool));
+  const beside = others.filter(([, pool]) => usesHost(pool));
   const found = await Promise.all(
-    pools.map(async ([name, pool], index) => {
-      const earlier = [...others, ...pools.slice(0, index)];
+    here.map(async ([name, pool], index) => {
+      const earlier = [...beside, ...here.slice(0, index)];
       const checks = [
         checkMemory(name, pool),
         checkSubnet(name, pool, earlier),

@@ -13,8 +13,8 @@ import { unpublishDirectory } from "../images/publish.ts";
 import type { Logger } from "../log.ts";
 import type { Journal } from "../pool/journal.ts";
 import { IMAGES_LOCK } from "../sources/local/golden-images.ts";
+import type { LocalPool } from "./daemon-pool.ts";
 import { readVmImages, strangeClones, type VmImages } from "./image-usage.ts";
-import type { LocalPool } from "./local-pool.ts";
 
 export interface ImageCollectorOptions {
   pools(): readonly LocalPool[];

@@ -5,7 +5,7 @@ import { listDirectory } from "../host/files.ts";
 import type { Journal } from "../pool/journal.ts";
 import { clonesDirectory, parseLocalData } from "../sources/local/vm.ts";
 import type { SourceData } from "../sources/source.ts";
-import type { LocalPool } from "./local-pool.ts";
+import type { DaemonPool } from "./daemon-pool.ts";
 
 export interface VmImage {
   id: string;
@@ -22,7 +22,7 @@ export interface VmImages {
 
 export async function readVmImages(
   journal: Pick<Journal, "load">,
-  pools: () => readonly Pick<LocalPool, "pool">[],
+  pools: () => readonly Pick<DaemonPool, "pool">[],
 ): Promise<VmImages> {
   const { records, unreadable } = await journal.load();
   const data = new Map<string, SourceData>(records.map((record) => [record.id, record.data]));

@@ -11,7 +11,7 @@ import { hostResolvers } from "../network/resolvers.ts";
 import type { VmSubnet } from "../network/slots.ts";
 import { Admission } from "../sources/local/admission.ts";
 import type { LocalHost } from "../sources/local/host.ts";
-import type { NamedPool } from "./host-checks.ts";
+import { type NamedPool, usesHost } from "./host-checks.ts";
 import { policyOf } from "./pool-policy.ts";
 
 export interface HostFacts {
@@ -29,11 +29,12 @@ export async function openLocalHost(
   const accelerator = await detectAccelerator({ logger });
   const hypervisor = await createQemuDriver({ accelerator, logger });
   const resolvers = await hostResolvers();
-  const pools = named.map(([, pool]) => pool);
+  const local = named.filter(([, pool]) => usesHost(pool));
+  const pools = local.map(([, pool]) => pool);
   const fabric = createFabric({
     subnets: pools.map((pool) => pool.subnet),
     subnets6: pools.flatMap((pool) => pool.subnet6 ?? []),
-    policies: named.map(([name, pool]) => policyOf(name, pool)),
+    policies: local.map(([name, pool]) => policyOf(name, pool)),
     guard: config.rulesGuard === "auto" ? await isGuardHarmless() : config.rulesGuard,
     dnsServers: [...new Set([...resolvers.servers, ...pools.flatMap((pool) => pool.dnsServers)])],
     logger,

@@ -1,4 +1,4 @@
-/** Makes a running pool of local VMs out of its configuration. */
+/** Makes this host a source of a pool's VMs, as its configuration says. */
 import { loadTemplates } from "../cloudinit/templates.ts";
 import type { Config, PoolConfig } from "../config/types.ts";
 import { ensureBaseImage } from "../images/select.ts";
@@ -7,7 +7,6 @@ import { detectForeignFirewalls } from "../network/foreign-firewalls.ts";
 import { resolveEgressInterface } from "../network/host-check.ts";
 import type { Journal } from "../pool/journal.ts";
 import type { Limiter } from "../pool/limiter.ts";
-import { Pool } from "../pool/pool.ts";
 import { GoldenImages } from "../sources/local/golden-images.ts";
 import type { LocalHost } from "../sources/local/host.ts";
 import { LocalSource } from "../sources/local/local.ts";
@@ -15,12 +14,6 @@ import { imageOf } from "./base-images.ts";
 import type { NamedPool } from "./host-checks.ts";
 import type { HostFacts } from "./local-host.ts";
 import { policyOf } from "./pool-policy.ts";
-
-export interface LocalPool {
-  config: PoolConfig;
-  pool: Pool;
-  images: GoldenImages;
-}
 
 export interface LocalPoolContext {
   config: Config;
@@ -34,11 +27,11 @@ export interface LocalPoolContext {
 }
 
 /** `checkPools` has said that the host can have it. @throws FleetingdError INVALID_CONFIG */
-export async function createLocalPool(
+export async function createLocalSource(
   name: string,
   pool: PoolConfig,
   context: LocalPoolContext,
-): Promise<LocalPool> {
+): Promise<{ source: LocalSource; images: GoldenImages }> {
   const { config, host, facts } = context;
   const logger = context.logger.child({ pool: name });
   await host.fabric.setPolicy(policyOf(name, pool));
@@ -82,16 +75,7 @@ export async function createLocalPool(
     bootTimeoutMs: pool.bootTimeoutMs,
     logger,
   });
-  return {
-    config: pool,
-    images,
-    pool: new Pool({
-      ...context,
-      name,
-      settings: pool,
-      source,
-    }),
-  };
+  return { source, images };
 }
 
 /** What is to be said about it is said now; which interface `auto` means is the fabric's business. */

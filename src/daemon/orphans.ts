@@ -3,14 +3,14 @@ import type { Groups } from "../api/groups.ts";
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Pool } from "../pool/pool.ts";
-import type { LocalPool } from "./local-pool.ts";
+import type { DaemonPool } from "./daemon-pool.ts";
 
 const CHECK_MS = 1_000;
 
 /** @returns what ends it */
 export function startOrphanWatch(
   groups: Pick<Groups, "isAttached">,
-  pools: () => readonly Pick<LocalPool, "pool" | "config">[],
+  pools: () => readonly Pick<DaemonPool, "pool" | "config">[],
   logger: Logger,
 ): () => void {
   /** Since when a group's plugin is away, in milliseconds of `performance.now()`; after a restart all begin anew. */

@@ -10,26 +10,38 @@ import { PRIVATE } from "../network/policy.ts";
 import { addressOfTap, parseVmSubnet, slotOfAddress } from "../network/slots.ts";
 import type { InstanceRecord } from "../pool/instance.ts";
 import { sweepLocalHost } from "../sources/local/sweep.ts";
-import { type LocalData, networkOf, parseLocalData } from "../sources/local/vm.ts";
-import { checkPools, type NamedPool } from "./host-checks.ts";
+import { networkOf, parseLocalData } from "../sources/local/vm.ts";
+import { LOCAL, type SourceData, sourceOf } from "../sources/source.ts";
+import {
+  createPool,
+  type DaemonPool,
+  type DaemonPoolContext,
+  isLocal,
+  type LocalPool,
+} from "./daemon-pool.ts";
+import { checkPools, type NamedPool, usesHost } from "./host-checks.ts";
 import { saveInlinePool } from "./inline-pools.ts";
-import { createLocalPool, type LocalPool, type LocalPoolContext } from "./local-pool.ts";
 import { policyOf } from "./pool-policy.ts";
 import { compareConfigs } from "./reload.ts";
 
 const DRAIN_POLL_MS = 200;
 
 export class PoolRegistry {
-  readonly #context: LocalPoolContext;
-  readonly #pools = new Map<string, LocalPool>();
-  readonly #adding = new Map<string, Promise<LocalPool>>();
+  readonly #context: DaemonPoolContext;
+  readonly #pools = new Map<string, DaemonPool>();
+  readonly #adding = new Map<string, Promise<DaemonPool>>();
 
-  constructor(context: LocalPoolContext) {
+  constructor(context: DaemonPoolContext) {
     this.#context = context;
   }
 
-  all(): LocalPool[] {
+  all(): DaemonPool[] {
     return [...this.#pools.values()];
+  }
+
+  /** Those with VMs on this host. */
+  local(): LocalPool[] {
+    return this.all().filter(isLocal);
   }
 
   #named(): NamedPool[] {
@@ -41,7 +53,7 @@ export class PoolRegistry {
   }
 
   async add(name: string, config: PoolConfig): Promise<void> {
-    this.#pools.set(name, await createLocalPool(name, config, this.#context));
+    this.#pools.set(name, await createPool(name, config, this.#context));
   }
 
   /** For a pool that only a plugin knows of: it will hear of the error when it attaches. */
@@ -69,14 +81,25 @@ export class PoolRegistry {
     await this.#reserve(records);
     await this.#sweep(records, unreadable.length);
     const of = (name: string): InstanceRecord[] => records.filter((record) => record.pool === name);
-    await Promise.all(this.all().map(({ pool }) => pool.start(of(pool.name))));
+    const sweep = unreadable.length === 0;
+    await Promise.all(this.all().map(({ pool }) => pool.start(of(pool.name), { sweep })));
   }
 
   /** Pools that are configured no more but have VMs: they make no new ones, and end with their last job. */
   async #addForgotten(records: readonly InstanceRecord[]): Promise<void> {
     for (const { id, pool: name, data } of records) {
       if (this.#pools.has(name)) continue;
-      const config = forgottenPool(parseLocalData(id, data));
+      const config = forgottenPool(id, data, this.#context.config);
+      if (config === undefined) {
+        this.#context.logger.error(
+          "an instance is of a source that is not configured any more, so it is left alone",
+          {
+            instance: id,
+            source: sourceOf(data),
+          },
+        );
+        continue;
+      }
       this.#context.logger.warn("a pool is not configured any more, so its VMs are the last ones", {
         pool: name,
       });
@@ -88,7 +111,7 @@ export class PoolRegistry {
   /** No new VM gets a network that an unknown one may have: of a record that could not be read only the TAP is known. */
   async #reserve(records: readonly InstanceRecord[]): Promise<void> {
     const { host } = this.#context;
-    const subnets = new Map(this.all().map(({ config }) => [config.subnet.cidr, config.subnet]));
+    const subnets = new Map(this.local().map(({ config }) => [config.subnet.cidr, config.subnet]));
     const known = new Set<string>();
     for (const { id, data } of records) {
       const local = parseLocalData(id, data);
@@ -139,7 +162,7 @@ export class PoolRegistry {
     const pools = Object.fromEntries([...kept, ...added]);
     this.#context.config = { ...this.#context.config, pools, images: next.images };
     for (const [name, config] of added) {
-      await this.#context.host.fabric.include(includedPool(config));
+      await this.#include(config);
       await this.add(name, config);
       await this.#pools.get(name)?.pool.start([]);
     }
@@ -149,7 +172,7 @@ export class PoolRegistry {
   async #configure(name: string, config: PoolConfig): Promise<void> {
     const known = this.#pools.get(name);
     if (known === undefined) return;
-    await this.#context.host.fabric.setPolicy(policyOf(name, config));
+    if (isLocal(known)) await this.#context.host.fabric.setPolicy(policyOf(name, config));
     this.#pools.set(name, { ...known, config });
     known.pool.configure(config);
     known.pool.hold(false);
@@ -172,17 +195,18 @@ export class PoolRegistry {
 
   /** Ends the drivers; VMs live on. */
   async stop(): Promise<void> {
-    await Promise.all(this.all().flatMap(({ pool, images }) => [images.stop(), pool.stop()]));
+    await Promise.all(this.all().flatMap(({ pool, images }) => [images?.stop(), pool.stop()]));
+    await this.#context.clouds.close();
   }
 
-  async forPlugin(json: string): Promise<{ pool: LocalPool["pool"]; group: string | undefined }> {
+  async forPlugin(json: string): Promise<{ pool: DaemonPool["pool"]; group: string | undefined }> {
     const wanted = parsePluginConfig(json, this.#context.config);
     const known = this.#pools.get(wanted.poolName) ?? (await this.#addInline(wanted, json));
     return { pool: known.pool, group: wanted.group };
   }
 
   /** Two plugins with the same configuration may ask at the same time. */
-  #addInline(wanted: PluginPool, json: string): Promise<LocalPool> {
+  #addInline(wanted: PluginPool, json: string): Promise<DaemonPool> {
     const name = wanted.poolName;
     const adding =
       this.#adding.get(name) ?? this.#startInline(wanted, json).finally(() => this.#adding.delete(name));
@@ -190,14 +214,18 @@ export class PoolRegistry {
     return adding;
   }
 
-  async #startInline({ poolName, pool }: PluginPool, json: string): Promise<LocalPool> {
+  async #startInline({ poolName, pool }: PluginPool, json: string): Promise<DaemonPool> {
     await checkPools([[poolName, pool]], this.#named());
-    await this.#context.host.fabric.include(includedPool(pool));
-    const created = await createLocalPool(poolName, pool, this.#context);
+    await this.#include(pool);
+    const created = await createPool(poolName, pool, this.#context);
     await saveInlinePool(this.#context.config, poolName, json);
     await created.pool.start([]);
     this.#pools.set(poolName, created);
     return created;
+  }
+
+  async #include(config: PoolConfig): Promise<void> {
+    if (usesHost(config)) await this.#context.host.fabric.include(includedPool(config));
   }
 
   async prebuild(
@@ -215,6 +243,14 @@ export class PoolRegistry {
       );
     }
     for (const { pool, images } of chosen) {
+      if (images === undefined) {
+        if (request.pool === "") continue;
+        throw new FleetingdError(
+          "INVALID_ARGUMENT",
+          `the pool ${pool.name} has no VMs on this host, so it has no golden image`,
+          { hint: "Its instances are made of the image that its source names." },
+        );
+      }
       const say = (message: string): void => onProgress({ pool: pool.name, message });
       const image = await images.refresh({ ...request, onStep: say });
       onProgress({ pool: pool.name, message: `the golden image is ${image.name}`, goldenImage: image.name });
@@ -227,13 +263,19 @@ function includedPool({ subnet, subnet6, dnsServers }: PoolConfig): IncludedPool
   return { subnets: [subnet], subnets6: subnet6 === undefined ? [] : [subnet6], dnsServers };
 }
 
-function forgottenPool(data: LocalData | undefined): PoolConfig {
+/** Undefined if nothing is known any more of where its instances are. */
+function forgottenPool(id: string, record: SourceData, known: Config): PoolConfig | undefined {
+  const source = sourceOf(record);
+  if (source !== LOCAL && known.sources[source] === undefined) return undefined;
+  const data = parseLocalData(id, record);
   return toPoolConfig(
     poolTable.parse({
       warm_instances: 0,
+      sources: [source],
       // What it was allowed is not known any more; most jobs get along with this.
       egress_deny: [PRIVATE],
       ...(data && { vm_subnet: data.subnet, vm_disk_directory: dirname(dirname(data.cloneDirectory)) }),
     }),
+    known.sources,
   );
 }

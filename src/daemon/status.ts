@@ -2,14 +2,14 @@
 import type { DaemonStatus, InstanceStatus, PoolStatus } from "../api/status.ts";
 import type { InstanceState } from "../pool/instance.ts";
 import type { InstanceView } from "../pool/pool.ts";
-import type { LocalPool } from "./local-pool.ts";
+import { type DaemonPool, isLocal, type LocalPool } from "./daemon-pool.ts";
 
 export interface StatusInput {
   version: string;
   uptimeMs: number;
   accelerator: string;
   hypervisor: string;
-  pools: readonly LocalPool[];
+  pools: readonly DaemonPool[];
   /** How long until the next prebuild that begins by itself, in milliseconds; undefined for never. */
   nextPrebuildIn(pool: LocalPool): number | undefined;
 }
@@ -22,26 +22,53 @@ export function daemonStatus(input: StatusInput, now = Date.now()): DaemonStatus
     uptimeSeconds: Math.round(input.uptimeMs / 1000),
     accelerator: input.accelerator,
     hypervisor: input.hypervisor,
-    pools: pools.map((one) => poolStatus(one, input.nextPrebuildIn(one), now)),
+    pools: pools.map((one) => poolStatus(one, input, now)),
     instances: pools.flatMap(({ pool }) =>
       pool.all().map((instance) => instanceStatus(pool.name, instance, now)),
     ),
   };
 }
 
-function poolStatus(
-  { pool, images }: LocalPool,
-  nextPrebuildInMs: number | undefined,
-  now: number,
-): PoolStatus {
+function poolStatus(one: DaemonPool, input: StatusInput, now: number): PoolStatus {
+  const { pool } = one;
   const instances = pool.all();
-  const image = images.status;
   const counts: Record<InstanceState, number> = { creating: 0, ready: 0, deleting: 0, failed: 0 };
   for (const { state } of instances) counts[state]++;
-  const seconds = (ms: number): number => Math.round(ms / 100) / 10;
   return {
     name: pool.name,
     source: pool.sourceName,
+    sources: pool.sources.map(({ problem, retryInMs, maxInstances, ...source }) => ({
+      ...source,
+      maxInstances: maxInstances ?? null,
+      problem: problem ?? null,
+      retryInSeconds: Math.ceil(retryInMs / 1000),
+    })),
+    ...(isLocal(one) ? imageStatus(one, input.nextPrebuildIn(one), now) : NO_IMAGE),
+    warm: {
+      desired: pool.settings.warmInstances,
+      actual: instances.filter(({ state, group }) => state === "ready" && group === undefined).length,
+    },
+    counts,
+    maxInstances: pool.settings.maxInstances,
+    lastError: pool.trouble ?? null,
+    retryInSeconds: Math.ceil(pool.heldBackMs / 1000),
+  };
+}
+
+const NO_IMAGE: Pick<PoolStatus, "goldenImage" | "goldenImageAgeSeconds" | "prebuild"> = {
+  goldenImage: null,
+  goldenImageAgeSeconds: null,
+  prebuild: { state: "none", step: null, error: null, nextInSeconds: null, timings: null },
+};
+
+function imageStatus(
+  { images }: LocalPool,
+  nextPrebuildInMs: number | undefined,
+  now: number,
+): typeof NO_IMAGE {
+  const image = images.status;
+  const seconds = (ms: number): number => Math.round(ms / 100) / 10;
+  return {
     goldenImage: image.current?.name ?? null,
     goldenImageAgeSeconds: image.current ? secondsSince(image.current.createdAt.getTime(), now) : null,
     prebuild: {
@@ -53,14 +80,6 @@ function poolStatus(
         ? { baseSeconds: seconds(image.timings.baseMs), prebuildSeconds: seconds(image.timings.prebuildMs) }
         : null,
     },
-    warm: {
-      desired: pool.settings.warmInstances,
-      actual: instances.filter(({ state, group }) => state === "ready" && group === undefined).length,
-    },
-    counts,
-    maxInstances: pool.settings.maxInstances,
-    lastError: pool.trouble ?? null,
-    retryInSeconds: Math.ceil(pool.heldBackMs / 1000),
   };
 }
 

@@ -168,11 +168,14 @@ export function httpFailure(url: string, error: unknown, signal?: AbortSignal): 
   });
 }
 
-function networkReason(error: unknown): string {
+/** What the network had against a request, in words. */
+export function networkReason(error: unknown): string {
   const words: Readonly<Record<string, string>> = {
     ECONNREFUSED: "the connection was refused",
     ECONNRESET: "the connection broke",
     ERR_STREAM_PREMATURE_CLOSE: "the connection broke",
+    ENOENT: "its socket does not exist",
+    EACCES: "its socket may not be used by this user",
     ENOTFOUND: "its name is not known",
     EAI_AGAIN: "its name could not be looked up",
     ENETUNREACH: "its network cannot be reached",
@@ -184,10 +187,17 @@ function networkReason(error: unknown): string {
 }
 
 function statusError(url: string, status: number, response: IncomingMessage): HttpError {
-  const seconds = Number(response.headers["retry-after"]);
+  const retryAfterMs = parseRetryAfter(response.headers["retry-after"]);
   return new HttpError(`could not fetch ${url}: the server answered ${status} ${response.statusMessage}`, {
     transient: status >= 500 || status === 429 || status === 408,
     notFound: status === 404 || status === 410,
-    retryAfterMs: seconds > 0 ? Math.min(seconds * 1000, LONGEST_RETRY_AFTER_MS) : undefined,
+    retryAfterMs: retryAfterMs === undefined ? undefined : Math.min(retryAfterMs, LONGEST_RETRY_AFTER_MS),
   });
+}
+
+/** Milliseconds, of `Retry-After`'s seconds or date; undefined without one that makes sense. */
+export function parseRetryAfter(value: string | undefined, now = Date.now()): number | undefined {
+  if (value === undefined) return undefined;
+  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - now;
+  return ms > 0 ? ms : undefined;
 }

@@ -8,7 +8,7 @@
  */
 import { describeError, FleetingdError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import type { ConnectInfo, Source, SourceData } from "../sources/source.ts";
+import type { ConnectInfo, Source, SourceData, SourceStatus } from "../sources/source.ts";
 import { Driver } from "./driver.ts";
 import { type Entry, newEntry } from "./entry.ts";
 import { type InstanceRecord, type InstanceState, newRecord } from "./instance.ts";
@@ -80,9 +80,13 @@ export class Pool {
     options.source.onTrouble?.((id, reason) => void this.#troubled(id, reason));
   }
 
-  /** Takes over what an earlier daemon left, then starts the driver. */
-  async start(records: readonly InstanceRecord[]): Promise<void> {
+  /**
+   * Takes over what an earlier daemon left, then starts the driver.
+   * @param options.sweep These are all records, so what the source finds besides is nobody's.
+   */
+  async start(records: readonly InstanceRecord[], { sweep = true } = {}): Promise<void> {
     await Promise.all(records.map((record) => this.#adopt(record)));
+    this.#source.open?.({ sweep });
     this.#driver.start();
     this.#timer = setInterval(() => {
       this.#monitor.tick();
@@ -102,6 +106,11 @@ export class Pool {
 
   get sourceName(): string {
     return this.#source.name;
+  }
+
+  /** How its source does, or each of them. */
+  get sources(): readonly SourceStatus[] {
+    return this.#source.status?.() ?? [];
   }
 
   /** Why creation is held back, if it is. */
@@ -232,6 +241,7 @@ export class Pool {
   async stop(): Promise<void> {
     clearInterval(this.#timer);
     await Promise.all([this.#monitor.stop(), this.#driver.stop(), this.#records.settle()]);
+    await this.#source.close?.();
   }
 
   #living(): Entry[] {

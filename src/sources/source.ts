@@ -55,6 +55,31 @@ export interface Room {
   isScarce?: boolean;
 }
 
+/** Another source's business is nobody else's: data that names its source belongs to that one, all other to the local host. */
+export function sourceOf(data: SourceData): string {
+  return typeof data["source"] === "string" ? data["source"] : LOCAL;
+}
+/** The name of the source that is always there: this host. */
+export const LOCAL = "local";
+
+/** How a source does, for people. */
+export interface SourceStatus {
+  name: string;
+  /** `local`, `incus`, … */
+  type: string;
+  /** `failing`: nothing is made there at the moment. `full`: it works, and has no room. */
+  state: "ok" | "full" | "failing";
+  /** Why it is not ok; undefined if it is. */
+  problem: string | undefined;
+  /** How long until a failing one is tried again, in milliseconds; 0 otherwise. */
+  retryInMs: number;
+  /** What it has of this pool's, those that begin or end included. */
+  instances: number;
+  maxInstances: number | undefined;
+  /** In whatever currency the configuration thinks; 0 for this host. */
+  costPerHour: number;
+}
+
 export interface Source {
   readonly name: string;
   create(context: CreateContext): Promise<CreatedInstance>;
@@ -73,4 +98,16 @@ export interface Source {
    * new instance never yes. A source without it never replaces any.
    */
   isOutdated?(data: SourceData): boolean;
+  /**
+   * Called once, when every stored instance was resumed: it may begin to look after them.
+   * @param options.sweep What carries our tags and was not resumed is nobody's and may be removed: not so if a record
+   *   could not be read.
+   */
+  open?(options: { sweep: boolean }): void;
+  /** Ends what `open` began; instances live on. */
+  close?(): Promise<void>;
+  /** How it does, or how its parts do. It answers at once. */
+  status?(): readonly SourceStatus[];
+  /** Of two idle instances the one that ranks higher is ended first and given out last. Default 0. */
+  rank?(data: SourceData): number;
 }

@@ -9,7 +9,7 @@ import { FleetingdError } from "../../errors.ts";
 import type { DiskSpec, VmSpec } from "../../hypervisor/driver.ts";
 import type { GoldenImage } from "../../images/image.ts";
 import { parseVmSubnet, parseVmSubnet6, type SlotNetwork, slotNetwork } from "../../network/slots.ts";
-import type { SourceData } from "../source.ts";
+import { LOCAL, type SourceData, sourceOf } from "../source.ts";
 
 const localDataSchema = z.object({
   /** In CIDR form; with the slot it gives the VM's whole network. */
@@ -27,9 +27,9 @@ const localDataSchema = z.object({
 });
 export type LocalData = z.infer<typeof localDataSchema>;
 
-/** Undefined if nothing was made yet. @throws FleetingdError CORRUPT */
+/** Undefined if nothing was made yet, or somewhere else. @throws FleetingdError CORRUPT */
 export function parseLocalData(id: string, data: SourceData): LocalData | undefined {
-  if (Object.keys(data).length === 0) return undefined;
+  if (Object.keys(data).length === 0 || sourceOf(data) !== LOCAL) return undefined;
   const parsed = localDataSchema.safeParse(data);
   if (parsed.success) return parsed.data;
   throw new FleetingdError("CORRUPT", `the record of ${id} does not describe a local VM`, {

@@ -25,6 +25,7 @@ const STATUS: DaemonStatus = {
     {
       name: "ci",
       source: "local",
+      sources: [],
       goldenImage: "golden-abc",
       goldenImageAgeSeconds: 90,
       prebuild: {

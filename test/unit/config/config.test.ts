@@ -54,6 +54,7 @@ describe("defaults", () => {
     assert.deepEqual(
       { ...parse("[pools.ci]").pools["ci"] },
       {
+        sources: [{ name: "local", config: undefined, maxInstances: undefined, warmInstances: undefined }],
         image: "default",
         warmInstances: 1,
         maxInstances: 63,

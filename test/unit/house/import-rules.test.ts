@@ -14,7 +14,7 @@ const MODULES: Readonly<Record<string, string>> = {
   "src/network/good.ts": 'import { run } from "../host/run.ts"; export const good = run;',
   "src/main.ts": [
     'import "./network/good.ts"; import "./network/sibling.ts"; import "./pool/reach.ts"; import "./host/up.ts";',
-    'import "./cli/program.ts"; import "./cli/round.ts"; import "./sources/incus.ts"; import "./cli/about-a-child.ts";',
+    'import "./cli/program.ts"; import "./cli/round.ts"; import "./sources/incus/incus.ts"; import "./cli/about-a-child.ts";',
   ].join("\n"),
   "src/network/sibling.ts": 'import { image } from "../images/image.ts"; export const sibling = image;',
   "src/images/image.ts": "export const image = 1;",
@@ -26,7 +26,7 @@ const MODULES: Readonly<Record<string, string>> = {
   "src/cli/round.ts": 'import { trip } from "./trip.ts"; export const round = (): unknown => trip;',
   "src/cli/trip.ts": 'import { round } from "./round.ts"; export const trip = (): unknown => round;',
   "src/cli/forgotten.ts": "export const forgotten = 1;",
-  "src/sources/incus.ts": 'import { image } from "../images/image.ts"; export const incus = image;',
+  "src/sources/incus/incus.ts": 'import { image } from "../../images/image.ts"; export const incus = image;',
   "src/plugin/main.ts": 'import "./parse.ts"; import "../pool/reach.ts";',
   "src/plugin/parse.ts": 'import { z } from "zod"; export const parse = z;',
   "node_modules/zod/package.json": '{"name": "zod", "version": "1.0.0", "main": "index.js"}',
@@ -70,7 +70,7 @@ describe("the import rules", () => {
     "a program run outside src/host": "only-host-runs-programs: src/cli/program.ts",
     "a cycle": "no-cycles: src/cli/round.ts",
     "a module that nothing reaches": "no-dead-modules: src/cli/forgotten.ts",
-    "a cloud that imports images": "incus-is-a-source-like-any: src/sources/incus.ts",
+    "a cloud that imports images": "incus-is-a-cloud-like-any: src/sources/incus/incus.ts",
     "a plugin that imports the pool": "plugin-is-thin: src/plugin/main.ts",
     "a plugin that loads a heavy package indirectly": "plugin-starts-fast: src/plugin/main.ts",
   };

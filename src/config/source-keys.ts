@@ -1,0 +1,24 @@
+/** The keys of `[sources.<name>]`: which there are depends on `type`. */
+
+import type { Finding } from "./explain.ts";
+import { incusTable, toIncusConfig } from "./incus-keys.ts";
+import { deepFreeze } from "./rename.ts";
+import { readTyped } from "./typed-table.ts";
+import type { SourceConfig } from "./types.ts";
+
+export const sourceTables = { incus: incusTable } as const;
+export type SourceType = keyof typeof sourceTables;
+
+/** The source that a table means, or all that is wrong with it. */
+export function readSource(input: unknown): { source: SourceConfig } | { findings: Finding[] } {
+  const result = readTyped(sourceTables, input, { what: "sources" });
+  if ("findings" in result) return result;
+  return { source: deepFreeze(toSourceConfig(result.table)) };
+}
+
+function toSourceConfig(table: Parameters<typeof toIncusConfig>[0]): SourceConfig {
+  switch (table.type) {
+    case "incus":
+      return toIncusConfig(table);
+  }
+}

@@ -1,0 +1,24 @@
+/** What a server says may hold what it was told in confidence: nothing of that reaches a log or an error. */
+
+const HIDDEN = "[redacted]";
+const MAX_LENGTH = 1_000;
+/** `"password": "…"`, `access_token=…`, `Authorization: Bearer …`, `X-Auth-Token: …` */
+const SECRET_FIELDS =
+  /(["']?[\w-]*(?:password|passwd|secret|token|private[_-]?key|adminpass)[\w-]*["']?\s*[:=]\s*)(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;&}\]]+)/gi;
+const AUTHORIZATION = /\b(authorization\s*[:=]\s*)[^\n,;]+/gi;
+const PRIVATE_KEYS = /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g;
+
+/**
+ * The text without secrets, and of a length that fits into an error.
+ * @param secrets what must not be shown whatever it stands beside
+ */
+export function redact(text: string, secrets: readonly string[] = []): string {
+  const known = secrets
+    .filter((secret) => secret.length > 3)
+    .reduce((rest, secret) => rest.replaceAll(secret, HIDDEN), text);
+  const safe = known
+    .replace(PRIVATE_KEYS, HIDDEN)
+    .replace(AUTHORIZATION, `$1${HIDDEN}`)
+    .replace(SECRET_FIELDS, `$1${HIDDEN}`);
+  return safe.length > MAX_LENGTH ? `${safe.slice(0, MAX_LENGTH)}…` : safe;
+}
