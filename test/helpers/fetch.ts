@@ -7,6 +7,7 @@ import { fetchBaseImage } from "../../src/daemon/base-images.ts";
 import { createLogger } from "../../src/log.ts";
 import { IMAGES } from "./daemon.ts";
 import { buildGoTests } from "./go-tests.ts";
+import { prepareIncusServer } from "./incus-server.ts";
 import { buildStandInVm } from "./stand-in-vm.ts";
 import { prepareTinyGuest } from "./tiny-guest.ts";
 
@@ -21,6 +22,8 @@ await fetchBaseImage(
 );
 say("tiny guest");
 await prepareTinyGuest();
+say("Incus server");
+await prepareIncusServer();
 say("Go modules");
 await buildGoTests("provisioning");
 await buildGoTests("taskscaler");

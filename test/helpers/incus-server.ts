@@ -1,0 +1,278 @@
+/**
+ * A real Incus server for tests: Debian's packages in a folder, started in namespaces of its own but for the network, which is the
+ * test's. `prepareIncusServer` needs a network and takes a minute or two; a second call finds everything there.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rename, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { exists, removeTree } from "../../src/host/files.ts";
+import { withLock } from "../../src/host/lock.ts";
+import { run } from "../../src/host/run.ts";
+import { waitFor, withTimeout } from "../../src/host/wait.ts";
+
+export interface IncusServer {
+  /** Of its unix socket. */
+  socketPath: string;
+  url: string;
+  /** Paths of PEM files. */
+  clientCertificate: string;
+  clientKey: string;
+  serverCertificate: string;
+  /** Runs a command beside the server, by a shell, and answers what it prints. */
+  inside(command: string): Promise<string>;
+  start(): Promise<void>;
+  /** Ends the server; its instances live on. */
+  stop(): Promise<void>;
+  /** Ends everything and removes it. */
+  remove(): Promise<void>;
+}
+
+/** The alias of a container image with nothing but an SSH server. */
+export const TINY_IMAGE = "tiny";
+export const INCUS_CLIENT = "fleetingd";
+
+const CACHE = fileURLToPath(new URL("../../.cache/incus-server", import.meta.url));
+const PARTS = fileURLToPath(new URL("incus-server/", import.meta.url));
+const SUITE = "trixie";
+const PACKAGES = [
+  ...["incus-base", "incus-client", "dnsmasq-base", "nftables", "iproute2", "procps"],
+  ...["systemd-standalone-sysusers", "busybox-static", "dropbear-bin"],
+];
+const SOCKET = "unix.socket";
+const PORT = 8443;
+const BRIDGE = "incusbr0";
+const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
+const START_TIMEOUT_MS = 60_000;
+const COMMAND_TIMEOUT_MS = 120_000;
+
+const PRESEED = `
+config:
+  core.https_address: 127.0.0.1:${PORT}
+  images.auto_update_interval: "0"
+storage_pools:
+- {name: default, driver: dir}
+networks:
+- name: ${BRIDGE}
+  type: bridge
+  config: {ipv4.address: 10.77.0.1/24, ipv4.nat: "false", ipv6.address: none}
+profiles:
+- name: default
+  devices:
+    root: {path: /, pool: default, type: disk}
+    eth0: {name: eth0, network: ${BRIDGE}, type: nic}
+`;
+
+const METADATA = `
+architecture: x86_64
+creation_date: 1
+properties: {description: an SSH server, os: none}
+templates:
+  /etc/hostname: {when: [create], template: hostname.tpl}
+  /var/lib/cloud/seed/nocloud-net/user-data: {when: [create], template: user-data.tpl}
+`;
+const TEMPLATES = {
+  "hostname.tpl": "{{ container.name }}\n",
+  "user-data.tpl": '{{ config_get("cloud-init.user-data", "") }}\n',
+};
+
+/** @returns the folder with `root` and `tiny.tar` */
+export async function prepareIncusServer(): Promise<string> {
+  const scripts = await Promise.all(
+    ["guest-init.sh", "udhcpc.sh"].map((name) => readFile(join(PARTS, name))),
+  );
+  const recipe = [SUITE, PACKAGES, METADATA, TEMPLATES, scripts.map(String)];
+  const version = createHash("sha256").update(JSON.stringify(recipe)).digest("hex").slice(0, 12);
+  const made = join(CACHE, version);
+  if (await exists(made)) return made;
+  await mkdir(CACHE, { recursive: true });
+  await withLock(join(CACHE, "lock"), { timeoutMs: 600_000 }, async () => {
+    if (await exists(made)) return;
+    const scratch = await mkdtemp(join(CACHE, "making-"));
+    try {
+      const root = join(scratch, "root");
+      const include = `--include=${PACKAGES.join(",")}`;
+      await run("mmdebstrap", ["--quiet", "--mode=root", "--variant=minbase", include, SUITE, root], {
+        timeoutMs: 600_000,
+      });
+      await packTinyImage(root, scratch);
+      await chmod(scratch, 0o755);
+      await rename(scratch, made);
+    } finally {
+      await removeTree(scratch);
+    }
+  });
+  return made;
+}
+
+/** Of what the server's own root has: busybox, and dropbear with its libraries. */
+async function packTinyImage(root: string, target: string): Promise<void> {
+  const image = join(target, "tiny");
+  const rootfs = join(image, "rootfs");
+  for (const name of ["bin", "sbin", "etc", "root", "proc", "sys", "dev", "run", "tmp", "var/lib/cloud"]) {
+    await mkdir(join(rootfs, name), { recursive: true });
+  }
+  await mkdir(join(image, "templates"));
+  await copyFile(join(root, "usr/bin/busybox"), join(rootfs, "bin/busybox"));
+  for (const name of await busyboxPrograms(root)) {
+    if (name !== "busybox") await symlink("busybox", join(rootfs, "bin", name));
+  }
+  await copyFile(join(root, "usr/sbin/dropbear"), join(rootfs, "sbin/dropbear"));
+  const { stdout } = await run("chroot", [root, "ldd", "/usr/sbin/dropbear"]);
+  for (const [path] of stdout.matchAll(/\/\S+/g)) {
+    await mkdir(dirname(join(rootfs, path)), { recursive: true });
+    await copyFile(join(root, path), join(rootfs, path));
+  }
+  await copyFile(join(PARTS, "guest-init.sh"), join(rootfs, "sbin/init"));
+  await copyFile(join(PARTS, "udhcpc.sh"), join(rootfs, "etc/udhcpc.sh"));
+  for (const script of ["sbin/init", "etc/udhcpc.sh"]) await chmod(join(rootfs, script), 0o755);
+  await writeFile(join(rootfs, "etc/passwd"), "root:*:0:0::/root:/bin/sh\n");
+  await writeFile(join(rootfs, "etc/group"), "root:x:0:\n");
+  await writeFile(join(rootfs, "etc/shells"), "/bin/sh\n");
+  await writeFile(join(image, "metadata.yaml"), METADATA);
+  for (const [name, text] of Object.entries(TEMPLATES)) await writeFile(join(image, "templates", name), text);
+  await run("tar", ["-C", image, "-cf", join(target, "tiny.tar"), "metadata.yaml", "templates", "rootfs"]);
+  await removeTree(image);
+}
+
+async function busyboxPrograms(root: string): Promise<string[]> {
+  const { stdout } = await run("chroot", [root, "busybox", "--list"]);
+  return stdout.split("\n").filter((name) => name !== "");
+}
+
+/** A server with a storage pool, a network, the tiny image and a client that it trusts. Call it in a network namespace. */
+export async function startIncusServer(): Promise<IncusServer> {
+  const made = await prepareIncusServer();
+  const forwarding = await readFile(FORWARDING, "utf8");
+  const directory = await mkdtemp(join(tmpdir(), "incus-"));
+  const state = join(directory, "state");
+  await mkdir(state);
+  const socketPath = join(state, SOCKET);
+  const namespaces = [
+    "--mount",
+    "--pid",
+    "--fork",
+    "--uts",
+    "--ipc",
+    "--kill-child",
+    "--propagation",
+    "private",
+  ];
+  const script = join(PARTS, "namespaces.sh");
+  const child = spawn(
+    "unshare",
+    [
+      ...namespaces,
+      script,
+      join(made, "root"),
+      state,
+      "incusd",
+      "--group",
+      "root",
+      "--logfile",
+      "/var/lib/incus/log",
+    ],
+    { stdio: ["pipe", "pipe", "pipe"] },
+  );
+  const shell = createShell(child);
+  const server: IncusServer = {
+    socketPath,
+    url: `https://127.0.0.1:${PORT}`,
+    clientCertificate: join(directory, "client.crt"),
+    clientKey: join(directory, "client.key"),
+    serverCertificate: join(state, "server.crt"),
+    inside: shell,
+    async start() {
+      await shell("start");
+      const isUp = () =>
+        shell("incus query /1.0 >/dev/null 2>&1").then(
+          () => true,
+          () => undefined,
+        );
+      await waitFor(isUp, { timeoutMs: START_TIMEOUT_MS, intervalMs: 100, what: "the Incus server" });
+    },
+    stop: async () => void (await shell("stop")),
+    async remove() {
+      const exited = once(child, "exit");
+      child.stdin?.end();
+      await withTimeout(exited, COMMAND_TIMEOUT_MS, "the Incus server's namespaces to end");
+      await clearNetwork(forwarding);
+      await removeTree(directory);
+    },
+  };
+  try {
+    await setUp(server, made, state);
+  } catch (error) {
+    await server.remove();
+    throw error;
+  }
+  return server;
+}
+
+/** The network is the test's own, so nothing of it ends with the server. */
+async function clearNetwork(forwarding: string): Promise<void> {
+  const acceptedExitCodes = [0, 1];
+  await run("ip", ["link", "delete", BRIDGE], { acceptedExitCodes });
+  await run("nft", ["delete", "table", "inet", "incus"], { acceptedExitCodes });
+  await writeFile(FORWARDING, forwarding);
+}
+
+async function setUp(server: IncusServer, made: string, state: string): Promise<void> {
+  const { clientCertificate, clientKey } = server;
+  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes"];
+  await run("openssl", [
+    "req",
+    "-x509",
+    ...key,
+    "-days",
+    "2",
+    "-subj",
+    "/CN=test",
+    "-keyout",
+    clientKey,
+    "-out",
+    clientCertificate,
+  ]);
+  await copyFile(clientCertificate, join(state, "client.crt"));
+  await copyFile(join(made, "tiny.tar"), join(state, "tiny.tar"));
+  await writeFile(join(state, "preseed.yaml"), PRESEED);
+  await server.start();
+  await server.inside("incus admin init --preseed < /var/lib/incus/preseed.yaml");
+  await server.inside(`incus image import /var/lib/incus/tiny.tar --alias ${TINY_IMAGE}`);
+  await trustClient(server);
+}
+
+export async function trustClient(server: IncusServer): Promise<void> {
+  await server.inside(`incus config trust add-certificate /var/lib/incus/client.crt --name ${INCUS_CLIENT}`);
+}
+
+/** One command after the other, each answered by what it printed and a line with its status. */
+function createShell(child: ChildProcess): (command: string) => Promise<string> {
+  let errors = "";
+  child.stderr?.on("data", (text: Buffer) => {
+    errors = `${errors}${text}`.slice(-4_000);
+  });
+  if (child.stdout === null) throw new Error("the namespaces have no standard output");
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const ask = async (command: string): Promise<string> => {
+    child.stdin?.write(`${command}\n`);
+    for (let output = ""; ; ) {
+      const { value, done } = await lines.next();
+      if (done === true) throw new Error(`the server's namespaces ended: ${errors}`);
+      const status = /^done (\d+)$/.exec(value)?.[1];
+      if (status === "0") return output;
+      if (status !== undefined) throw new Error(`${command} ended with ${status}: ${output}${errors}`);
+      output += `${value}\n`;
+    }
+  };
+  let queue: Promise<unknown> = Promise.resolve();
+  return (command) => {
+    const answer = queue.then(() => withTimeout(ask(command), COMMAND_TIMEOUT_MS, command));
+    queue = answer.catch(() => undefined);
+    return answer;
+  };
+}
