@@ -55,6 +55,12 @@ module.exports = {
       ["^src/host/", "^src/sources/source\\.ts$", "^src/cloudinit/keys\\.ts$"],
       "What all clouds have in common knows none of them.",
     ),
+    only(
+      "composite-joins-sources",
+      "^src/sources/composite/",
+      ["^src/host/", "^src/sources/source\\.ts$", "^src/sources/remote/health\\.ts$"],
+      "What joins sources knows their contract, not them.",
+    ),
     ...CLOUDS.map((cloud) =>
       only(
         `${cloud}-is-a-cloud-like-any`,

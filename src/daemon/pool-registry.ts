@@ -52,15 +52,15 @@ export class PoolRegistry {
     return [...this.#pools.keys()].join(", ");
   }
 
-  async add(name: string, config: PoolConfig): Promise<void> {
-    this.#pools.set(name, await createPool(name, config, this.#context));
+  async add(name: string, config: PoolConfig, former?: readonly string[]): Promise<void> {
+    this.#pools.set(name, await createPool(name, config, this.#context, former));
   }
 
   /** For a pool that only a plugin knows of: it will hear of the error when it attaches. */
-  async tryAdd(name: string, config: PoolConfig): Promise<void> {
+  async tryAdd(name: string, config: PoolConfig, former?: readonly string[]): Promise<void> {
     try {
       await checkPools([[name, config]], this.#named());
-      await this.add(name, config);
+      await this.add(name, config, former);
     } catch (error) {
       this.#context.logger.error("a pool that a plugin left can't be used", {
         pool: name,
@@ -72,9 +72,10 @@ export class PoolRegistry {
   /** Makes the pools and hands every record to its own. */
   async open(): Promise<void> {
     const { config, inline, journal, logger } = this.#context;
-    for (const [name, pool] of Object.entries(config.pools)) await this.add(name, pool);
-    for (const [name, pool] of inline) await this.tryAdd(name, pool);
     const { records, unreadable } = await journal.load();
+    const used = sourcesInUse(records);
+    for (const [name, pool] of Object.entries(config.pools)) await this.add(name, pool, used.get(name));
+    for (const [name, pool] of inline) await this.tryAdd(name, pool, used.get(name));
     for (const { path, reason } of unreadable)
       logger.error("a record could not be read and is left alone", { path, reason });
     await this.#addForgotten(records);
@@ -256,6 +257,17 @@ export class PoolRegistry {
       onProgress({ pool: pool.name, message: `the golden image is ${image.name}`, goldenImage: image.name });
     }
   }
+}
+
+/** Where each pool has instances, by its name. */
+function sourcesInUse(records: readonly InstanceRecord[]): Map<string, string[]> {
+  const used = new Map<string, string[]>();
+  for (const { pool, data } of records) {
+    const known = used.get(pool) ?? [];
+    if (Object.keys(data).length > 0 && !known.includes(sourceOf(data))) known.push(sourceOf(data));
+    used.set(pool, known);
+  }
+  return used;
 }
 
 /** A pool by what one of its VMs' records says of it; whatever is needed only to make VMs is the default. */

@@ -152,7 +152,9 @@ export class Driver {
       mayMakeRoom: this.room?.isScarce !== true,
       mayCreate: !this.#held && !this.creation.isOpen,
     };
-    const observed = open.map((entry) => observe(entry, this.#isOutdated(entry)));
+    const observed = open.map((entry) =>
+      observe(entry, this.#isOutdated(entry), this.#options.source.rank?.(entry.record.data)),
+    );
     for (const step of plan(desired, observed)) this.#begin(step, now);
   }
 
@@ -225,13 +227,21 @@ export class Driver {
 
   #create = async (entry: Entry, signal: AbortSignal): Promise<void> => {
     if (!entry.journaled) await this.#journal(entry);
-    const failure = await createInstance(entry, this.#options, signal);
+    const failure = await createInstance(entry, this.#options, signal, () => this.#unclaimed());
     if (failure === undefined) {
       this.creation.succeed();
     } else if (this.#active && entry.record.state === "failed") {
       this.creation.fail(failure, entry.stepSince);
     }
   };
+
+  #unclaimed(): string[] {
+    return [...this.#options.entries.values()]
+      .filter(
+        ({ record: { group, state } }) => group === undefined && (state === "ready" || state === "creating"),
+      )
+      .map(({ record }) => record.id);
+  }
 
   #delete = async (entry: Entry, signal: AbortSignal): Promise<void> => {
     await deleteInstance(entry, this.#options, signal);

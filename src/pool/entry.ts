@@ -50,7 +50,7 @@ export function newEntry(record: InstanceRecord, journaled: boolean): Entry {
 }
 
 /** The planner's view of an entry. */
-export function observe(entry: Entry, outdated: boolean): Observed {
+export function observe(entry: Entry, outdated: boolean, rank = 0): Observed {
   return {
     id: entry.record.id,
     state: entry.record.state,
@@ -58,6 +58,7 @@ export function observe(entry: Entry, outdated: boolean): Observed {
     createdAt: entry.record.createdAt,
     busy: entry.step !== undefined || performance.now() < entry.notBefore,
     outdated,
+    rank,
     buried: entry.buried,
   };
 }

@@ -19,6 +19,8 @@ export interface Observed {
   createdAt: number;
   /** A step for this instance is under way. */
   busy: boolean;
+  /** Of idle instances the one that ranks highest, the dearest, is ended first. */
+  rank?: number;
   /** It was made of an image that a newer one has replaced. */
   outdated: boolean;
   /** Everything of it is gone but the record, which waits until the group has been told. */
@@ -55,9 +57,13 @@ export function plan(desired: Desired, observed: readonly Observed[]): Step[] {
   );
   const ready = spare.filter((instance) => instance.state === "ready");
   const room = Math.max(0, desired.max - living.length);
+  // Those that are busy for a moment, too: another one must not end in their place.
   const idle = ready
-    .filter((instance) => !instance.busy)
-    .sort((a, b) => Number(b.outdated) - Number(a.outdated) || a.createdAt - b.createdAt);
+    .slice()
+    .sort(
+      (a, b) =>
+        Number(b.outdated) - Number(a.outdated) || (b.rank ?? 0) - (a.rank ?? 0) || a.createdAt - b.createdAt,
+    );
   // What is still being made replaces nothing yet.
   const surplus = Math.max(0, ready.length - desired.warm);
   const outdated = idle.slice(surplus).filter((instance) => instance.outdated).length;
@@ -65,6 +71,7 @@ export function plan(desired: Desired, observed: readonly Observed[]): Step[] {
   const mustMakeRoom = outdated > 0 && room === 0 && !underway && desired.mayMakeRoom && desired.mayCreate;
   const retirements = idle
     .slice(0, Math.max(surplus, mustMakeRoom ? 1 : 0))
+    .filter((instance) => !instance.busy)
     .map((instance): Step => ({ kind: "retire", id: instance.id }));
   if (!desired.mayCreate) return [...deletions, ...retirements];
 

@@ -145,7 +145,7 @@ export class Pool {
     const living = this.#living();
     const idle = living
       .filter(({ record }) => record.state === "ready" && record.group === undefined)
-      .sort((a, b) => a.record.createdAt - b.record.createdAt)
+      .sort((a, b) => this.#rank(a) - this.#rank(b) || a.record.createdAt - b.record.createdAt)
       .slice(0, n);
     for (const { record } of idle) Object.assign(record, { group, claimedAt: now });
     // What is being made for the warm stock already is nearer to its end than anything begun now.
@@ -242,6 +242,11 @@ export class Pool {
     clearInterval(this.#timer);
     await Promise.all([this.#monitor.stop(), this.#driver.stop(), this.#records.settle()]);
     await this.#source.close?.();
+  }
+
+  /** The dearest are given out last. */
+  #rank({ record }: Entry): number {
+    return this.#source.rank?.(record.data) ?? 0;
   }
 
   #living(): Entry[] {

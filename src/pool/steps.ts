@@ -22,6 +22,7 @@ export async function createInstance(
   entry: Entry,
   { source, journal, logger }: StepContext,
   signal: AbortSignal,
+  unclaimed: () => readonly string[],
 ): Promise<string | undefined> {
   const { record } = entry;
   const log = logger.child({ instance: record.id, stage: "CREATE" });
@@ -32,6 +33,7 @@ export async function createInstance(
       id: record.id,
       directory: journal.directoryOf(record.id),
       signal,
+      unclaimed,
       phase: (name) => void record.phases.push({ name, at: Date.now() }),
       save: async (data) => {
         record.data = { ...data };

@@ -23,7 +23,7 @@ export interface StandInSource extends Source {
   image: string;
 }
 
-export function createStandInSource(): StandInSource {
+export function createStandInSource(name = "stand-in"): StandInSource {
   const machines = new Set<string>();
   const created: string[] = [];
   const busy = new Set<string>();
@@ -43,7 +43,7 @@ export function createStandInSource(): StandInSource {
   };
 
   const source: StandInSource = {
-    name: "stand-in",
+    name,
     machines,
     created,
     bootMs: 1,

@@ -25,16 +25,20 @@ export class Health {
   /** Takes note of an error if it says something of the cloud as a whole, and not just of one machine. */
   fail(error: unknown): void {
     const code = error instanceof FleetingdError ? error.code : undefined;
-    const now = performance.now();
     if (code === "EXHAUSTED") {
-      this.#trouble = { state: "full", problem: describeError(error), until: now + FULL_PAUSE_MS };
-    } else if (code === "UNAVAILABLE" || code === "PERMISSION" || code === "INVALID_CONFIG") {
-      // Many requests may fail of one and the same cause: that is one failure.
-      if (this.#trouble?.state !== "failing" || now >= this.#trouble.until) this.#failures++;
-      const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (this.#failures - 1));
-      const until = now + pauseMs * (1 - JITTER + 2 * JITTER * Math.random());
-      this.#trouble = { state: "failing", problem: describeError(error), until };
-    }
+      const until = performance.now() + FULL_PAUSE_MS;
+      this.#trouble = { state: "full", problem: describeError(error), until };
+    } else if (code === "UNAVAILABLE" || code === "PERMISSION" || code === "INVALID_CONFIG") this.hold(error);
+  }
+
+  /** Takes note of a failure whatever it is of. */
+  hold(error: unknown): void {
+    const now = performance.now();
+    // Many requests may fail of one and the same cause: that is one failure.
+    if (this.#trouble?.state !== "failing" || now >= this.#trouble.until) this.#failures++;
+    const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (this.#failures - 1));
+    const until = now + pauseMs * (1 - JITTER + 2 * JITTER * Math.random());
+    this.#trouble = { state: "failing", problem: describeError(error), until };
   }
 
   /** What stands against making machines; undefined if nothing does. It stays known after its pause, until something works. */

@@ -1,0 +1,308 @@
+/**
+ * Several sources as one, asked in their order: what has no room or fails is passed over, and asked again after a while.
+ *
+ * Which source an instance is of stands in its data; until that is saved it is known here.
+ */
+import { describeError, FleetingdError, messageOf } from "../../errors.ts";
+import { sleep } from "../../host/wait.ts";
+import type { Logger } from "../../log.ts";
+import { Health } from "../remote/health.ts";
+import {
+  type ConnectInfo,
+  type CreateContext,
+  type CreatedInstance,
+  type Room,
+  type Source,
+  type SourceData,
+  type SourceStatus,
+  type StoredInstance,
+  sourceOf,
+} from "../source.ts";
+import { choose, sharesOf } from "./choose.ts";
+import { type Limit, Places } from "./places.ts";
+
+export interface Part {
+  source: Source;
+  type: string;
+  limits: { creates: Limit; deletes: Limit };
+  /** Undefined: as many as the source itself bears. */
+  maxInstances: number | undefined;
+  warmInstances: number | undefined;
+  costPerHour: number;
+}
+
+export interface CompositeOptions {
+  /** In the order in which they are asked. */
+  parts: readonly Part[];
+  /** How many unclaimed instances the pool wants in all. */
+  warmInstances(): number;
+  logger: Logger;
+}
+
+const CLEANUP_TIMEOUT_MS = 60_000;
+/** The pool asks for what there is about as often. */
+const ROOM_POLL_MS = 250;
+const LONGEST_WAIT_MS = 5 * 60_000;
+/** Of two that cost the same the later one is the dearer. */
+const POSITION_COST = 1e-6;
+
+interface Member extends Part {
+  creates: Places;
+  deletes: Places;
+  health: Health;
+  /** As it said last, less what was begun since. */
+  room: Room | undefined;
+}
+
+export class CompositeSource implements Source {
+  readonly name: string;
+  readonly #members: readonly Member[];
+  readonly #options: CompositeOptions;
+  /** Whose each instance is, from the beginning of `create`, or `resume`, to the end of `delete`. */
+  readonly #placed = new Map<string, Member>();
+
+  constructor(options: CompositeOptions) {
+    this.#options = options;
+    this.#members = options.parts.map((part) => ({
+      ...part,
+      creates: new Places(part.limits.creates),
+      deletes: new Places(part.limits.deletes),
+      health: new Health(),
+      room: undefined,
+    }));
+    this.name = options.parts.map(({ source }) => source.name).join(", ");
+  }
+
+  onLost(listener: (id: string, reason: string) => void): void {
+    for (const { source } of this.#members) source.onLost(listener);
+  }
+
+  onTrouble(listener: (id: string, reason: string) => void): void {
+    for (const { source } of this.#members) source.onTrouble?.(listener);
+  }
+
+  open(options: { sweep: boolean }): void {
+    for (const { source } of this.#members) source.open?.(options);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#members.map(({ source }) => source.close?.()));
+  }
+
+  isOutdated(data: SourceData): boolean {
+    return this.#memberOf(data)?.source.isOutdated?.(data) ?? false;
+  }
+
+  rank(data: SourceData): number {
+    const member = this.#memberOf(data);
+    if (member === undefined) return Number.POSITIVE_INFINITY;
+    return member.costPerHour + this.#members.indexOf(member) * POSITION_COST;
+  }
+
+  async check(info: ConnectInfo, signal: AbortSignal): Promise<void> {
+    await this.#members[0]?.source.check?.(info, signal);
+  }
+
+  /** Tries one source after the other; what one has begun is removed before the next one is asked. */
+  async create(context: CreateContext): Promise<CreatedInstance> {
+    const { id, directory, signal } = context;
+    const tried = new Set<Member>();
+    for (;;) {
+      const member = await this.#place(context, tried);
+      tried.add(member);
+      let data: SourceData = {};
+      const save = async (next: SourceData): Promise<void> => {
+        data = next;
+        await context.save(next);
+      };
+      try {
+        const created = await member.creates.within(signal, () => member.source.create({ ...context, save }));
+        member.health.succeed();
+        return created;
+      } catch (error) {
+        if (signal.aborted) throw error;
+        member.health.hold(error);
+        if (this.#able(tried).length === 0) throw error;
+        this.#options.logger.warn("a source could not make an instance, so the next one is asked", {
+          instance: id,
+          source: member.source.name,
+          error: describeError(error),
+        });
+        await this.#removeFrom(member, { id, directory, data }, signal, error);
+        await context.save({});
+      }
+    }
+  }
+
+  async delete(instance: StoredInstance, signal: AbortSignal): Promise<void> {
+    const { id } = instance;
+    const member = this.#placed.get(id) ?? this.#memberOf(instance.data);
+    if (member === undefined && Object.keys(instance.data).length > 0) {
+      const name = sourceOf(instance.data);
+      throw new FleetingdError(
+        "NOT_FOUND",
+        `${id} is at the source ${name}, which is not configured any more`,
+        {
+          hint: `Configure [sources.${name}] again until it is deleted.`,
+        },
+      );
+    }
+    if (member !== undefined) {
+      await member.deletes.within(signal, () => member.source.delete(instance, signal));
+    }
+    this.#placed.delete(id);
+  }
+
+  async resume(instance: StoredInstance): Promise<boolean> {
+    const member = this.#memberOf(instance.data);
+    if (member === undefined) return false;
+    this.#placed.set(instance.id, member);
+    return member.source.resume(instance);
+  }
+
+  async room(): Promise<Room> {
+    await Promise.all(this.#members.map((member) => this.#look(member)));
+    const reason = (): string => this.#reason();
+    return {
+      vms: this.#members.reduce((sum, member) => sum + this.#roomOf(member), 0),
+      // What was begun meanwhile may have taken the room.
+      get reason() {
+        return reason();
+      },
+      isScarce: this.#members.every(({ room }) => room?.isScarce === true),
+    };
+  }
+
+  status(): readonly SourceStatus[] {
+    return this.#members.flatMap((member) => {
+      const { source, type, costPerHour, maxInstances } = member;
+      const own = source.status?.()[0];
+      const instances = this.#countOf(member);
+      const trouble = troubleOf(member);
+      const problem = own?.problem ?? this.#problemOf(member);
+      return [
+        {
+          name: source.name,
+          type,
+          state:
+            own !== undefined && own.state !== "ok"
+              ? own.state
+              : (trouble?.state ?? (problem === undefined ? "ok" : "full")),
+          problem,
+          retryInMs: Math.max(own?.retryInMs ?? 0, trouble?.retryInMs ?? 0),
+          instances,
+          maxInstances: maxInstances ?? own?.maxInstances,
+          costPerHour,
+        },
+      ];
+    });
+  }
+
+  /** Waits for room: others may have taken what there was a moment ago. */
+  async #place(context: CreateContext, tried: ReadonlySet<Member>): Promise<Member> {
+    const deadline = performance.now() + LONGEST_WAIT_MS;
+    for (;;) {
+      const member = this.#choose(context, tried);
+      if (member !== undefined) {
+        // At once: the next to be placed counts with it.
+        this.#placed.set(context.id, member);
+        if (member.room !== undefined) member.room.vms -= 1;
+        return member;
+      }
+      if (performance.now() >= deadline) {
+        throw new FleetingdError("EXHAUSTED", `no source has room: ${this.#reason()}`);
+      }
+      await sleep(ROOM_POLL_MS, context.signal);
+    }
+  }
+
+  #choose({ id, unclaimed }: CreateContext, tried: ReadonlySet<Member>): Member | undefined {
+    const idle = unclaimed?.() ?? [];
+    const shares = sharesOf(
+      this.#members.map(({ warmInstances }) => warmInstances),
+      this.#options.warmInstances(),
+    );
+    const candidates = this.#members.map((member, index) => ({
+      room: tried.has(member) ? 0 : this.#roomOf(member),
+      share: shares[index] ?? 0,
+      unclaimed: idle.filter((other) => other !== id && this.#placed.get(other) === member).length,
+    }));
+    return this.#members[choose(candidates, !idle.includes(id)) ?? -1];
+  }
+
+  #able(tried: ReadonlySet<Member>): Member[] {
+    return this.#members.filter((member) => !tried.has(member) && this.#roomOf(member) > 0);
+  }
+
+  async #look(member: Member): Promise<void> {
+    try {
+      member.room = await member.source.room?.();
+    } catch (error) {
+      member.room = {
+        vms: 0,
+        isScarce: true,
+        reason: `what it has could not be read: ${describeError(error)}`,
+      };
+    }
+  }
+
+  #roomOf(member: Member): number {
+    if (troubleOf(member) !== undefined) return 0;
+    const left = (member.maxInstances ?? Number.MAX_SAFE_INTEGER) - this.#countOf(member);
+    return Math.max(0, Math.min(left, member.room?.vms ?? left));
+  }
+
+  #reason(): string {
+    return this.#members
+      .map((member) => `${member.source.name}: ${this.#problemOf(member) ?? "it has room"}`)
+      .join("; ");
+  }
+
+  #problemOf(member: Member): string | undefined {
+    const { room, maxInstances } = member;
+    const trouble = troubleOf(member);
+    if (trouble !== undefined) return trouble.problem;
+    if (maxInstances !== undefined && this.#countOf(member) >= maxInstances) {
+      return `it is at its maximum of ${maxInstances} instances`;
+    }
+    return room !== undefined && room.vms < 1 ? room.reason : undefined;
+  }
+
+  #countOf(member: Member): number {
+    let count = 0;
+    for (const one of this.#placed.values()) if (one === member) count++;
+    return count;
+  }
+
+  #memberOf(data: SourceData): Member | undefined {
+    if (Object.keys(data).length === 0) return undefined;
+    return this.#members.find(({ source }) => source.name === sourceOf(data));
+  }
+
+  /** @throws `cause` if something may be left: then it is deleted later, and no other source is asked */
+  async #removeFrom(
+    member: Member,
+    instance: StoredInstance,
+    signal: AbortSignal,
+    cause: unknown,
+  ): Promise<void> {
+    try {
+      await member.source.delete(
+        instance,
+        AbortSignal.any([signal, AbortSignal.timeout(CLEANUP_TIMEOUT_MS)]),
+      );
+    } catch (error) {
+      this.#options.logger.warn("what a source has begun could not be removed, which is tried again", {
+        instance: instance.id,
+        source: member.source.name,
+        error: messageOf(error),
+      });
+      throw cause;
+    }
+  }
+}
+
+/** What it failed of lately: undefined again when it may be asked. */
+function troubleOf({ health: { trouble } }: Member): Health["trouble"] {
+  return trouble !== undefined && trouble.retryInMs > 0 ? trouble : undefined;
+}
