@@ -166,7 +166,11 @@ describe("a pool with several sources", () => {
     assert.deepEqual([host.machines.size, cloud.machines.size], [1, 0]);
     cloud.failure = undefined;
     await eventually("the rack to be back", () => stateOf(pool, "rack") === "ok");
-    await pool.claim("g", 1);
+    await waitFor(async () => ((await pool.claim("g", 1)).accepted === 1 ? true : undefined), {
+      timeoutMs: 30_000,
+      intervalMs: 100,
+      what: "the pool to have room again",
+    });
     await eventually("one at the rack", () => cloud.machines.size >= 1);
   });
 
