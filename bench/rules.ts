@@ -126,7 +126,8 @@ function comparing(count: number, times: number): Measurement {
   const name = `nft.add-by-rewrite.${count}.share`;
   return {
     metrics: [{ name, goal: { atMost: 1 / times } }],
-    runs: 3,
+    runs: 5,
+    warmups: 2,
     async prepare() {
       const [add, rewrite] = [await adding(count).prepare(), await rewriting(count).prepare()];
       return {

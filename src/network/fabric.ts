@@ -24,7 +24,7 @@ import type { RuleOptions } from "./nft-text.ts";
 import type { HostService } from "./nft-values.ts";
 import { DEFAULT_POLICY, type Policy } from "./policy.ts";
 import { createRuleset } from "./ruleset.ts";
-import { addressOfTap, isTapName, type SlotNetwork, type VmSubnet } from "./slots.ts";
+import { isTapName, type SlotNetwork, type VmSubnet } from "./slots.ts";
 import { createTaps, type TapOwner } from "./taps.ts";
 
 export interface Attachment {
@@ -96,10 +96,11 @@ export function createFabric(options: FabricOptions = {}): Fabric {
   const forwarding = createEgressForwarding(logger);
   const egress = createEgressWatch(forwarding, logger);
   const inTurn = createTurns();
-  const forgetConnections = createConnectionForgetter(logger);
   const ruleOptions = ruleOptionsOf(options);
-  let { subnets, subnets6, dnsServers }: Included = ruleOptions;
+  let included: Included = ruleOptions;
   const rules = createRuleset(ruleOptions, logger);
+  const taken = (): Promise<string[]> => rules.taps();
+  const connections = createConnectionForgetter(taken, () => included.subnets, logger);
   const guard = createGuard(options.guard ?? true, logger);
   /** Rules before the guard: it lets through only what they have marked. */
   const ensure = async (): Promise<void> => {
@@ -116,9 +117,8 @@ export function createFabric(options: FabricOptions = {}): Fabric {
 
   const attach = async ({ network, egressInterface, policy, tapOwner }: Attachment): Promise<void> => {
     const policyName = policy ?? DEFAULT_POLICY.name;
-    if (!rules.hasPolicy(policyName)) {
-      throw new FleetingdError("INVALID_ARGUMENT", `there is no network policy of the name ${policyName}`);
-    }
+    if (!rules.hasPolicy(policyName)) throw noPolicy(policyName);
+    await connections.forgotten(network.tapName);
     // Rules first: without them there must not even be a TAP.
     const withIpv6 = network.ipv6 !== undefined;
     const wayOut = await egress.resolve(egressInterface);
@@ -129,12 +129,10 @@ export function createFabric(options: FabricOptions = {}): Fabric {
       egress.add(network.tapName, { egressInterface, resolved: wayOut, withIpv6 });
       attached.set(network.tapName, { network, policyName });
     } catch (error) {
-      await rules.set(network.tapName, []).catch((undoError: unknown) =>
-        logger.warn("rules of a VM that has no TAP are left", {
-          tap: network.tapName,
-          reason: messageOf(undoError),
-        }),
-      );
+      await rules.set(network.tapName, []).catch((undoError: unknown) => {
+        const reason = messageOf(undoError);
+        logger.warn("rules of a VM that has no TAP are left", { tap: network.tapName, reason });
+      });
       throw error;
     }
   };
@@ -145,17 +143,14 @@ export function createFabric(options: FabricOptions = {}): Fabric {
     attached.delete(tapName);
     await rules.set(tapName, []);
     await taps.remove(tapName);
-    const address = addressOfTap(tapName);
-    if (address !== undefined) await forgetConnections(address);
+    connections.forget(tapName);
   };
 
   return {
     open: ensure,
     async include(more) {
-      subnets = [...new Set([...subnets, ...cidrs(more.subnets)])];
-      subnets6 = [...new Set([...subnets6, ...cidrs(more.subnets6 ?? [])])];
-      dnsServers = [...new Set([...dnsServers, ...more.dnsServers])];
-      await rules.configure({ subnets, subnets6, dnsServers });
+      included = withPool(included, more);
+      await rules.configure(included);
     },
     setPolicy: (policy) => rules.setPolicy(policy),
     attach: (attachment) => inTurn(attachment.network.tapName, () => attach(attachment)),
@@ -168,8 +163,13 @@ export function createFabric(options: FabricOptions = {}): Fabric {
     },
     counters: readCounters,
     listTaps: () => taps.list(),
-    release: () => guard.release(),
+    async release() {
+      await guard.release();
+      await connections.forgotten();
+      await rules.release();
+    },
     async close() {
+      await connections.forgotten();
       // TAPs first: as long as there is one, its rules stay.
       await taps.removeAll();
       await guard.stop();
@@ -181,12 +181,24 @@ export function createFabric(options: FabricOptions = {}): Fabric {
   };
 }
 
+function noPolicy(name: string): FleetingdError {
+  return new FleetingdError("INVALID_ARGUMENT", `there is no network policy of the name ${name}`);
+}
+
 function demandTapName(tapName: string): void {
   if (isTapName(tapName)) return;
   throw new FleetingdError("INVALID_ARGUMENT", `${JSON.stringify(tapName)} is no name of a TAP of ours`);
 }
 
 type Included = Pick<RuleOptions, "subnets" | "subnets6" | "dnsServers">;
+
+function withPool(included: Included, { subnets, subnets6 = [], dnsServers }: IncludedPool): Included {
+  return {
+    subnets: [...new Set([...included.subnets, ...cidrs(subnets)])],
+    subnets6: [...new Set([...included.subnets6, ...cidrs(subnets6)])],
+    dnsServers: [...new Set([...included.dnsServers, ...dnsServers])],
+  };
+}
 
 function ruleOptionsOf(options: FabricOptions): RuleOptions {
   const policies = [DEFAULT_POLICY, ...(options.policies ?? [])];

@@ -9,22 +9,18 @@ import { isTapName, type SlotNetwork } from "./slots.ts";
 /** The name of our tables, the only ones that we ever change. */
 export const NFT_TABLE = "fleetingd";
 
-/** The chain that all traffic of a VM with this policy goes through. */
-export const vmChain = (policy: string): string => `vm_${policy}`;
-/** The chain that decides what of a VM with this policy leaves for the outside. */
-export const outChain = (policy: string): string => `out_${policy}`;
-
-/** A set or map of ours that holds VMs. */
+/** A set of ours that holds VMs. */
 export interface SetDefinition {
   family: "inet" | "arp";
   types: readonly string[];
   /** Whether the kernel counts packets and bytes for each element. */
   counted: boolean;
-  /** A map: each element also says where to go on. */
-  verdict?: "jump" | "goto";
 }
 
-/** The sets that hold VMs, by a name that is unique over both tables. */
+/**
+ * The sets that hold VMs of all policies, by a name that is unique over both tables. None is a map of verdicts: the kernel
+ * checks all of such a map for loops whenever one element comes.
+ */
 export const VM_SETS = {
   /** Who may send: TAP, MAC, IPv4 address. */
   guests: { family: "inet", types: ["ifname", "ether_addr", "ipv4_addr"], counted: true },
@@ -33,10 +29,8 @@ export const VM_SETS = {
   /** The same two for IPv6; a VM has a link-local address besides, for neighbour discovery. */
   guests6: { family: "inet", types: ["ifname", "ether_addr", "ipv6_addr"], counted: true },
   back6: { family: "inet", types: ["ifname", "ipv6_addr"], counted: true },
-  /** Which policy a VM has: TAP. */
-  policies: { family: "inet", types: ["ifname"], counted: false, verdict: "jump" },
   /** Which way out a VM has: TAP, egress interface. */
-  egress: { family: "inet", types: ["ifname", "ifname"], counted: false, verdict: "goto" },
+  egress: { family: "inet", types: ["ifname", "ifname"], counted: false },
   /** Who may ask for whom: TAP, MAC, guest's address, gateway's address. */
   arp_guests: {
     family: "arp",
@@ -45,14 +39,38 @@ export const VM_SETS = {
   },
 } as const satisfies Record<string, SetDefinition>;
 
-export type VmSetName = keyof typeof VM_SETS;
+const POLICY_SET_PREFIX = "vms_";
+/** A policy's own: TAP. */
+const POLICY_SET: SetDefinition = { family: "inet", types: ["ifname"], counted: false };
 
-/** One element of one set or map; `key` has as many fields as it has types. */
+export type VmSetName = keyof typeof VM_SETS | `${typeof POLICY_SET_PREFIX}${string}`;
+
+/** The set of the VMs that have this policy. */
+export function policySet(policy: string): VmSetName {
+  return `${POLICY_SET_PREFIX}${policy}`;
+}
+
+/** The policy whose VMs are in this set; undefined if the set is for VMs of all policies. */
+export function policyOfSet(set: VmSetName): string | undefined {
+  return set.startsWith(POLICY_SET_PREFIX) ? set.slice(POLICY_SET_PREFIX.length) : undefined;
+}
+
+export function isVmSet(name: string): name is VmSetName {
+  return name.startsWith(POLICY_SET_PREFIX) || isCommonSet(name);
+}
+
+export function definitionOf(set: VmSetName): SetDefinition {
+  return isCommonSet(set) ? VM_SETS[set] : POLICY_SET;
+}
+
+function isCommonSet(name: string): name is keyof typeof VM_SETS {
+  return Object.hasOwn(VM_SETS, name);
+}
+
+/** One element of one set; `key` has as many fields as it has types. */
 export interface VmElement {
   set: VmSetName;
   key: readonly string[];
-  /** The chain to go on in, for a map. */
-  chain?: string | undefined;
 }
 
 /**
@@ -80,16 +98,10 @@ export function elementsOf(
       { set: "guests6", key: [tapName, macAddress, each] },
       { set: "back6", key: [tapName, each] },
     ]),
-    { set: "policies", key: [tapName], chain: vmChain(policy) },
+    { set: policySet(policy), key: [tapName] },
     ...(egressInterface === undefined
       ? []
-      : [
-          {
-            set: "egress",
-            key: [tapName, checkInterfaceName(egressInterface)],
-            chain: outChain(policy),
-          } as const,
-        ]),
+      : [{ set: "egress", key: [tapName, checkInterfaceName(egressInterface)] } as const]),
   ];
 }
 
@@ -104,9 +116,8 @@ export function changeText(before: readonly VmElement[], after: readonly VmEleme
   ].join("");
 }
 
-function elementText({ set, key, chain }: VmElement): string {
-  const definition: SetDefinition = VM_SETS[set];
-  const { family, types, verdict } = definition;
+function elementText({ set, key }: VmElement): string {
+  const { family, types } = definitionOf(set);
   const fields = key.map((field, index) => (types[index] === "ifname" ? `"${field}"` : field)).join(" . ");
-  return `${family} ${NFT_TABLE} ${set} { ${fields}${verdict === undefined ? "" : ` : ${verdict} ${chain}`} }`;
+  return `${family} ${NFT_TABLE} ${set} { ${fields} }`;
 }

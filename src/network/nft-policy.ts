@@ -1,13 +1,13 @@
 /**
- * The text of a policy's chains. `vm_<pool>` sees all of a VM's traffic and is returned from; `out_<pool>` has the last
- * word on what leaves for the outside. Invariant: a policy can be replaced while VMs jump into its chains.
+ * The text of a policy's set of VMs and of its chains: `from_<pool>` and `to_<pool>` see all of a VM's traffic and are
+ * returned from; `out_<pool>` has the last word on what leaves for the outside. Invariant: a policy can be replaced while
+ * VMs have it.
  */
 import { Netmask } from "netmask";
 import { ipv6PrefixesOverlap, parseIpv6Prefix } from "./ipv6.ts";
-import { NFT_TABLE, outChain, vmChain } from "./nft-elements.ts";
+import { NFT_TABLE, policySet } from "./nft-elements.ts";
 import { checkCount, checkPolicyName, checkPrefix, checkPrefix6, oddValue } from "./nft-values.ts";
 import { isIpv4Prefix, outermost, type Policy, type Ports } from "./policy.ts";
-import { TAP_PREFIX } from "./slots.ts";
 
 // A VM's counts are made when its first packet comes; the ones of rates go with its last.
 const SET_SIZE = 65_535;
@@ -16,16 +16,9 @@ const BURST_SECONDS = 0.25;
 const LEAST_BURST_BYTES = 256 * 1024;
 const CONNECTION_BURST_SECONDS = 4;
 
-interface MeterSet {
-  name: string;
-  type: string;
-  /** What each element counts. An element keeps what it was made with, so a set whose count changes is emptied. */
-  count: string;
-}
-
 /** The parts of our table `inet` that a policy is. @throws FleetingdError INVALID_ARGUMENT */
 export function policyText(policy: Policy): string {
-  const sets = meters(policy).map(({ name, type }) => `\tset ${name} {\n\t\t${type}\n\t}\n`);
+  const sets = setsOf(policy).map(({ name, type }) => `\tset ${name} {\n\t\t${type}\n\t}\n`);
   const chains = [...chainsOf(policy)].map(
     ([name, rules]) => `\tchain ${name} {\n${rules.map((rule) => `\t\t${rule}\n`).join("")}\t}\n`,
   );
@@ -34,20 +27,46 @@ export function policyText(policy: Policy): string {
 
 /** Puts a policy in the place of one that is there, or adds it: VMs that have it keep their elements and connections. */
 export function policyChangeText(before: Policy | undefined, after: Policy): string {
-  const old = new Map((before === undefined ? [] : meters(before)).map(({ name, count }) => [name, count]));
-  const sets = meters(after).flatMap(({ name, type, count }) => [
+  const old = new Map((before === undefined ? [] : setsOf(before)).map(({ name, count }) => [name, count]));
+  const sets = setsOf(after).flatMap(({ name, type, count }) => [
     `add set inet ${NFT_TABLE} ${name} { ${type} }`,
     ...(old.has(name) && old.get(name) !== count ? [`flush set inet ${NFT_TABLE} ${name}`] : []),
   ]);
   const chains = [...chainsOf(after)];
+  const ways = before === undefined ? Object.entries(policyWays(after.name)) : [];
   return [
     ...sets,
     ...chains.map(([name]) => `add chain inet ${NFT_TABLE} ${name}`),
     ...chains.map(([name]) => `flush chain inet ${NFT_TABLE} ${name}`),
     ...chains.flatMap(([name, rules]) => rules.map((rule) => `add rule inet ${NFT_TABLE} ${name} ${rule}`)),
+    ...ways.map(([chain, rule]) => `add rule inet ${NFT_TABLE} ${chain} ${rule}`),
   ]
     .map((line) => `${line}\n`)
     .join("");
+}
+
+/** How a packet finds its policy's chains: a rule for each of the chains that ask. */
+export function policyWays(name: string): Record<"by_sender" | "by_receiver" | "by_way_out", string> {
+  const vms = policySet(name);
+  return {
+    by_sender: `iifname @${vms} goto from_${name}`,
+    by_receiver: `oifname @${vms} goto to_${name}`,
+    by_way_out: `iifname @${vms} goto out_${name}`,
+  };
+}
+
+interface PolicySet {
+  name: string;
+  type: string;
+}
+
+interface MeterSet extends PolicySet {
+  /** What each element counts. An element keeps what it was made with, so a set whose count changes is emptied. */
+  count: string;
+}
+
+function setsOf(policy: Policy): (PolicySet & { count?: string })[] {
+  return [...meters(policy), { name: policySet(policy.name), type: "type ifname;" }];
 }
 
 function meters(policy: Policy): [open: MeterSet, fresh: MeterSet, up: MeterSet, down: MeterSet] {
@@ -83,10 +102,8 @@ function chainsOf(policy: Policy): Map<string, string[]> {
   const services = hostServices.map((ports) => `fib daddr . iif type local${portMatch(ports)} accept`);
   return new Map([
     [
-      vmChain(name),
+      `from_${name}`,
       [
-        // Before anything else: what goes to a VM is none of what it sends.
-        `oifname "${TAP_PREFIX}*" goto to_${vmChain(name)}`,
         `ct state new add @${open.name} { iifname ${open.count} } drop`,
         // Of a connection that nobody has answered yet, every packet is in state `new`, but only the first is not confirmed.
         `ct state new ct status & confirmed != confirmed update @${fresh.name} { iifname ${fresh.count} } drop`,
@@ -97,11 +114,11 @@ function chainsOf(policy: Policy): Map<string, string[]> {
       ],
     ],
     [
-      `to_${vmChain(name)}`,
+      `to_${name}`,
       policy.downBytesPerSecond > 0 ? [`update @${down.name} { oifname ${down.count} } drop`] : [],
     ],
     [
-      outChain(name),
+      `out_${name}`,
       [
         ...(policy.egress === "all"
           ? ["ip daddr @dns_servers meta l4proto { tcp, udp } th dport 53 accept"]

@@ -7,15 +7,8 @@
  */
 import { createHash } from "node:crypto";
 import { MARK_PASSED, UNMARK_CHAINS } from "./guard-text.ts";
-import {
-  changeText,
-  NFT_TABLE,
-  type SetDefinition,
-  VM_SETS,
-  type VmElement,
-  type VmSetName,
-} from "./nft-elements.ts";
-import { policyChangeText, policyText } from "./nft-policy.ts";
+import { changeText, definitionOf, NFT_TABLE, type VmElement, type VmSetName } from "./nft-elements.ts";
+import { policyChangeText, policyText, policyWays } from "./nft-policy.ts";
 import { checkAddress, checkPrefix, checkPrefix6, checkService, type HostService } from "./nft-values.ts";
 import type { Policy } from "./policy.ts";
 import { TAP_PREFIX } from "./slots.ts";
@@ -78,12 +71,13 @@ function staticText(options: RuleOptions, marker: string): string {
     ),
   ].map(({ address, protocol, port }) => `${address} . ${protocol} . ${port}`);
   return `table inet ${NFT_TABLE} {
-${(["guests", "back", "guests6", "back6", "policies", "egress"] as const).map(vmSetText).join("")}\
+${(["guests", "back", "guests6", "back6", "egress"] as const).map(vmSetText).join("")}\
 ${constantSetText("dns_servers", "ipv4_addr", options.dnsServers)}\
 ${constantSetText("host_services", "ipv4_addr . inet_proto . inet_service", services)}\
 ${constantSetText("denied_destinations", "ipv4_addr", [...METADATA_RANGES, ...options.subnets], "flags interval; auto-merge; ")}\
 ${constantSetText("denied_destinations6", "ipv6_addr", [...METADATA_RANGES6, ...options.subnets6], "flags interval; auto-merge; ")}\
 ${[...options.policies.values()].map(policyText).join("")}\
+${policyWaysText([...options.policies.keys()])}\
 	chain ${marker} {
 	}
 	chain check_source {
@@ -104,7 +98,7 @@ ${[...options.policies.values()].map(policyText).join("")}\
 	chain from_vm_to_host {
 		ct state established,related accept
 		icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 accept
-		iifname vmap @policies
+		jump by_sender
 		icmp type echo-request fib daddr . iif type local accept
 		icmpv6 type echo-request fib daddr . iif type local accept
 		ip daddr . meta l4proto . th dport @host_services accept
@@ -117,8 +111,8 @@ ${[...options.policies.values()].map(policyText).join("")}\
 	}
 	chain from_vm {
 		ct state invalid drop
-		iifname vmap @policies
-		iifname . oifname vmap @egress
+		jump by_sender
+		iifname . oifname @egress goto by_way_out
 		drop
 	}
 	chain from_outside {
@@ -126,7 +120,7 @@ ${[...options.policies.values()].map(policyText).join("")}\
 		drop
 	}
 	chain answers {
-		oifname vmap @policies
+		jump by_receiver
 		accept
 	}
 	chain check_destination {
@@ -160,9 +154,17 @@ ${vmSetText("arp_guests")}\
 }
 
 function vmSetText(name: VmSetName): string {
-  const { types, counted, verdict }: SetDefinition = VM_SETS[name];
-  const type = `type ${types.join(" . ")}${verdict === undefined ? "" : " : verdict"};`;
-  return `\t${verdict === undefined ? "set" : "map"} ${name} {\n\t\t${type}${counted ? " counter;" : ""}\n\t}\n`;
+  const { types, counted } = definitionOf(name);
+  return `\tset ${name} {\n\t\ttype ${types.join(" . ")};${counted ? " counter;" : ""}\n\t}\n`;
+}
+
+function policyWaysText(names: readonly string[]): string {
+  return (["by_sender", "by_receiver", "by_way_out"] as const)
+    .map(
+      (chain) =>
+        `\tchain ${chain} {\n${names.map((name) => `\t\t${policyWays(name)[chain]}\n`).join("")}\t}\n`,
+    )
+    .join("");
 }
 
 function constantSetText(name: string, type: string, elements: readonly string[], flags = ""): string {

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { FleetingdError, messageOf } from "../errors.ts";
 import { run } from "../host/run.ts";
-import { NFT_TABLE, VM_SETS, type VmElement, type VmSetName } from "./nft-elements.ts";
+import { definitionOf, isVmSet, NFT_TABLE, type VmElement, type VmSetName } from "./nft-elements.ts";
 
 export interface ElementCount {
   element: VmElement;
@@ -17,7 +17,8 @@ export interface InstalledRules {
   elements: VmElement[];
 }
 
-const TIMEOUT_MS = 10_000;
+/** How long one call of nft may take. */
+export const NFT_TIMEOUT_MS = 10_000;
 
 /**
  * Applies `text` as one transaction: all of it or nothing.
@@ -51,7 +52,7 @@ export async function listTables(): Promise<ReadonlySet<string>> {
 
 /** The elements of one of our sets with their counters. @throws FleetingdError COMMAND_FAILED if there is no such set. */
 export async function readElementCounts(set: VmSetName): Promise<ElementCount[]> {
-  return elementCounts(await listJson(["set", VM_SETS[set].family, NFT_TABLE, set]));
+  return elementCounts(await listJson(["set", definitionOf(set).family, NFT_TABLE, set]));
 }
 
 /** What `nft list` with these arguments prints for people. */
@@ -73,36 +74,32 @@ export async function listJson(args: readonly string[]): Promise<NftEntry[]> {
 
 async function nft(args: readonly string[], input?: string): Promise<{ stdout: string }> {
   try {
-    return await run("nft", args, { timeoutMs: TIMEOUT_MS, ...(input === undefined ? {} : { input }) });
+    return await run("nft", args, { timeoutMs: NFT_TIMEOUT_MS, ...(input === undefined ? {} : { input }) });
   } catch (error) {
-    if (!/Operation not permitted|must be root/.test(messageOf(error))) throw error;
-    throw new FleetingdError(
-      "PERMISSION",
-      `nft was not allowed to ${input === undefined ? "read" : "change"} the rules`,
-      {
-        hint: "Run the daemon as root, or with CAP_NET_ADMIN.",
-        cause: error,
-      },
-    );
+    throw explainedNftError(error, input === undefined ? "read" : "change");
   }
 }
 
-function elementCounts(entries: readonly NftEntry[]): ElementCount[] {
-  return entries.flatMap(({ set, map }) => {
-    const held = set ?? map;
-    if (held === undefined || !isVmSet(held.name)) return [];
-    const name = held.name;
-    return (
-      ELEMENTS.parse(held.elem ?? [])
-        // Another version's set may have other fields; its rules are about to be replaced as a whole.
-        .filter(({ key }) => key.length === VM_SETS[name].types.length)
-        .map(({ key, chain, packets, bytes }) => ({ element: { set: name, key, chain }, packets, bytes }))
-    );
+/** The error itself, or PERMISSION if it means that. */
+export function explainedNftError(error: unknown, wanted: "read" | "change"): unknown {
+  if (!/Operation not permitted|must be root/.test(messageOf(error))) return error;
+  return new FleetingdError("PERMISSION", `nft was not allowed to ${wanted} the rules`, {
+    hint: "Run the daemon as root, or with CAP_NET_ADMIN.",
+    cause: error,
   });
 }
 
-function isVmSet(name: string): name is VmSetName {
-  return Object.hasOwn(VM_SETS, name);
+function elementCounts(entries: readonly NftEntry[]): ElementCount[] {
+  return entries.flatMap(({ set }) => {
+    if (set === undefined || !isVmSet(set.name)) return [];
+    const name = set.name;
+    return (
+      ELEMENTS.parse(set.elem ?? [])
+        // Another version's set may have other fields; its rules are about to be replaced as a whole.
+        .filter(({ key }) => key.length === definitionOf(name).types.length)
+        .map(({ key, packets, bytes }) => ({ element: { set: name, key }, packets, bytes }))
+    );
+  });
 }
 
 const KEY = z.union([
@@ -111,18 +108,12 @@ const KEY = z.union([
 ]);
 const COUNTER = z.object({ packets: z.number(), bytes: z.number() });
 const UNCOUNTED = { packets: 0, bytes: 0 };
-const TARGET = z.object({ target: z.string() });
-const VERDICT = z.union([
-  z.object({ jump: TARGET }).transform(({ jump }) => jump.target),
-  z.object({ goto: TARGET }).transform((verdict) => verdict.goto.target),
-]);
 const ELEMENTS = z.array(
   z.union([
-    z.tuple([KEY, VERDICT]).transform(([key, chain]) => ({ key, chain, ...UNCOUNTED })),
     z
       .object({ elem: z.object({ val: KEY, counter: COUNTER }) })
-      .transform(({ elem }) => ({ key: elem.val, chain: undefined, ...elem.counter })),
-    KEY.transform((key) => ({ key, chain: undefined, ...UNCOUNTED })),
+      .transform(({ elem }) => ({ key: elem.val, ...elem.counter })),
+    KEY.transform((key) => ({ key, ...UNCOUNTED })),
   ]),
 );
 const NAMED = z.object({ family: z.string(), name: z.string() });
@@ -133,7 +124,6 @@ const NFT_ENTRY = z.object({
     policy: z.string().optional(),
   }).optional(),
   set: NAMED.extend({ elem: z.array(z.unknown()).optional() }).optional(),
-  map: NAMED.extend({ elem: z.array(z.unknown()).optional() }).optional(),
 });
 const NFT_OUTPUT = z.object({ nftables: z.array(NFT_ENTRY) });
 type NftEntry = z.infer<typeof NFT_ENTRY>;

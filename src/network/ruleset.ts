@@ -10,7 +10,8 @@ import { FleetingdError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { createBatcher } from "./batch.ts";
 import { applyNft, readInstalledRules } from "./nft.ts";
-import { changeText, outChain, type VmElement, vmChain } from "./nft-elements.ts";
+import { changeText, policyOfSet, type VmElement } from "./nft-elements.ts";
+import { createNftSession } from "./nft-session.ts";
 import {
   policyReplacementText,
   type RuleOptions,
@@ -32,6 +33,8 @@ export interface Ruleset {
   configure(change: Partial<Omit<RuleOptions, "policies">>): Promise<void>;
   /** The TAPs that have elements. */
   taps(): Promise<string[]>;
+  /** Changes nothing more for now, and keeps no program for it. */
+  release(): Promise<void>;
   /** Removes our tables. */
   remove(): Promise<void>;
 }
@@ -50,14 +53,12 @@ export function createRuleset(initial: RuleOptions, logger: Logger): Ruleset {
   let wanted: ElementsByTap = new Map();
   let trusted = false;
   let wasWritten = false;
+  const session = createNftSession();
 
   const reconcile = async (): Promise<void> => {
     trusted = false;
     const installed = await readInstalledRules();
-    const usable = (installed?.elements ?? []).filter(
-      ({ chain }) => chain === undefined || hasChain(options, chain),
-    );
-    const found = byTap(usable);
+    const found = byTap((installed?.elements ?? []).filter((element) => isUsable(element, options)));
     const merged: ElementsByTap = new Map([...found, ...wanted]);
     if (installed === undefined || !installed.chains.has(rulesMarker(options))) {
       const fields = { vms: merged.size, before: installed ? "other version" : "none" };
@@ -86,7 +87,7 @@ export function createRuleset(initial: RuleOptions, logger: Logger): Ruleset {
       after.set(tapName, elements);
       return changeText(before, elements);
     });
-    if (text.some((part) => part !== "")) await applyNft(text.join(""));
+    if (text.some((part) => part !== "")) await session.apply(text.join(""));
     for (const [tapName, elements] of after) {
       if (elements.length === 0) wanted.delete(tapName);
       else wanted.set(tapName, elements);
@@ -129,7 +130,9 @@ export function createRuleset(initial: RuleOptions, logger: Logger): Ruleset {
       if (!trusted) await request("ensure");
       return [...wanted.keys()];
     },
+    release: () => session.close(),
     async remove() {
+      await session.close();
       await applyNft(removalText());
       wanted = new Map();
       trusted = false;
@@ -149,8 +152,10 @@ function sorted(batch: readonly Request[]) {
   return { changes, policies, others };
 }
 
-function hasChain({ policies }: RuleOptions, chain: string): boolean {
-  return [...policies.keys()].some((name) => chain === vmChain(name) || chain === outChain(name));
+/** Whether there is still such a policy. */
+function isUsable({ set }: VmElement, { policies }: RuleOptions): boolean {
+  const policy = policyOfSet(set);
+  return policy === undefined || policies.has(policy);
 }
 
 function byTap(elements: readonly VmElement[]): ElementsByTap {
@@ -167,7 +172,7 @@ function byTap(elements: readonly VmElement[]): ElementsByTap {
 function differenceText(found: readonly VmElement[], wanted: readonly VmElement[]): string {
   const signature = (elements: readonly VmElement[]): string =>
     elements
-      .map(({ set, key, chain }) => [set, ...key, chain].join(" "))
+      .map(({ set, key }) => [set, ...key].join(" "))
       .sort()
       .join("\n");
   return signature(found) === signature(wanted) ? "" : changeText(found, wanted);

@@ -167,6 +167,7 @@ describe("fabric", { skip: needsNamespace() }, () => {
     assert.notEqual(await guest.tcp({ address: "203.0.113.2", port: 8080 }), undefined);
     assert.match(await connections(), /dport=8080/);
     await fabric.detach(first);
+    await fabric.attach({ network: first, egressInterface });
     assert.equal(await connections(), "");
     await guest.close();
   });
@@ -331,6 +332,8 @@ describe("fabric", { skip: needsNamespace() }, () => {
         await writeFile(join(bin, "nft"), nft);
         await chmod(join(bin, "nft"), 0o755);
       }
+      // The program that runs already would do, too.
+      await fabric.release();
       process.env["PATH"] = bin;
     };
 
@@ -344,7 +347,7 @@ describe("fabric", { skip: needsNamespace() }, () => {
     });
 
     test("nft always fails", async () => {
-      await restrictPath("failing", "#!/bin/sh\ncat >/dev/null\necho broken >&2\nexit 1\n");
+      await restrictPath("failing", "#!/bin/sh\necho broken >&2\nexit 1\n");
       await assert.rejects(fabric.attach({ network: first, egressInterface }), {
         code: "COMMAND_FAILED",
         message: /failed with exit code 1: nft .*\nbroken/,
