@@ -77,8 +77,8 @@ export const daemonTable = z.strictObject({
     kind: '`true`, `false` or `"auto"`',
     meaning:
       "Whether VMs are shut off while somebody has removed the daemon's nftables rules (`nft flush ruleset`), until they " +
-      "are back, which takes a second. It is a table with an owner, which nftables before 1.0.7 can't list as JSON, so " +
-      '`"auto"` is `true` only from that version on.',
+      "are back, which takes a second. It is a table with an owner, which some versions of nftables before 1.0.7 can't list as JSON: " +
+      '`"auto"` does without it where `nft -j list tables` fails.',
     example: true,
   }),
   disk_reserve_gb: key(

@@ -21,7 +21,7 @@ import { openLocalHost } from "./local-host.ts";
 
 import { startOrphanWatch } from "./orphans.ts";
 import { PoolRegistry } from "./pool-registry.ts";
-import { lockState } from "./state-lock.ts";
+import { lockHost } from "./host-lock.ts";
 import { daemonStatus } from "./status.ts";
 
 export interface Daemon {
@@ -40,11 +40,11 @@ export async function startDaemon(config: Config, version: string, logger: Logge
   await isLeftOver(config.daemon.socketPath);
   await checkHost();
   await checkPools(Object.entries(config.pools), []);
-  const unlockState = await lockState(config.daemon.stateDirectory);
+  const unlock = await lockHost(config.daemon.stateDirectory);
   try {
-    return await start(config, version, logger, unlockState);
+    return await start(config, version, logger, unlock);
   } catch (error) {
-    await unlockState();
+    await unlock();
     throw error;
   }
 }
@@ -53,7 +53,7 @@ async function start(
   config: Config,
   version: string,
   logger: Logger,
-  unlockState: () => Promise<void>,
+  unlock: () => Promise<void>,
 ): Promise<Daemon> {
   const startedAt = performance.now();
   const context = await openContext(config, logger);
@@ -109,7 +109,7 @@ async function start(
         await api.close();
         await pools.stop();
         await (removeVms ? host.fabric.close() : host.fabric.release());
-        await unlockState();
+        await unlock();
       },
     };
   } catch (error) {

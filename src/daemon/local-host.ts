@@ -5,7 +5,6 @@ import { detectAccelerator } from "../hypervisor/accelerator.ts";
 import { createQemuDriver } from "../hypervisor/qemu/driver.ts";
 import type { Logger } from "../log.ts";
 import { createFabric } from "../network/fabric.ts";
-import { isGuardHarmless } from "../network/guard.ts";
 import { createLeases, type Leases } from "../network/leases.ts";
 import { hostResolvers } from "../network/resolvers.ts";
 import type { VmSubnet } from "../network/slots.ts";
@@ -35,7 +34,7 @@ export async function openLocalHost(
     subnets: pools.map((pool) => pool.subnet),
     subnets6: pools.flatMap((pool) => pool.subnet6 ?? []),
     policies: local.map(([name, pool]) => policyOf(name, pool)),
-    guard: config.rulesGuard === "auto" ? await isGuardHarmless() : config.rulesGuard,
+    guard: config.rulesGuard,
     dnsServers: [...new Set([...resolvers.servers, ...pools.flatMap((pool) => pool.dnsServers)])],
     logger,
   });

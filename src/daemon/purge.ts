@@ -10,7 +10,7 @@ import { parseLocalData } from "../sources/local/vm.ts";
 import { checkHost } from "./host-checks.ts";
 import { loadInlinePools } from "./inline-pools.ts";
 import { openLocalHost } from "./local-host.ts";
-import { lockState } from "./state-lock.ts";
+import { lockHost } from "./host-lock.ts";
 
 /** In the state directory, besides the lock. */
 const STATE_FOLDERS = ["vms", "pools", "prebuild"];
@@ -25,7 +25,7 @@ export async function purge(config: Config, options: { images: boolean }, logger
   await isLeftOver(config.daemon.socketPath);
   await checkHost();
   const { stateDirectory } = config.daemon;
-  const unlockState = await lockState(stateDirectory);
+  const unlock = await lockHost(stateDirectory);
   try {
     const inline = await loadInlinePools(config, logger);
     const { host } = await openLocalHost(config.daemon, [], logger);
@@ -44,7 +44,7 @@ export async function purge(config: Config, options: { images: boolean }, logger
     for (const folder of STATE_FOLDERS) await removeTree(join(stateDirectory, folder));
     if (options.images) for (const disk of disks) await removeImages(disk);
   } finally {
-    await unlockState();
+    await unlock();
   }
 }
 

@@ -16,7 +16,7 @@ import { createTurns } from "./batch.ts";
 import { createConnectionForgetter } from "./conntrack.ts";
 import { createEgressWatch } from "./egress-watch.ts";
 import { createEgressForwarding } from "./forwarding.ts";
-import { createGuard } from "./guard.ts";
+import { createGuard, type GuardSetting } from "./guard.ts";
 import type { Ipv6Prefix } from "./ipv6.ts";
 import { readElementCounts } from "./nft.ts";
 import { elementsOf } from "./nft-elements.ts";
@@ -80,8 +80,8 @@ export interface FabricOptions {
   /** What VMs may use on the host beside ICMP echo to their gateway and the resolvers. */
   hostServices?: readonly HostService[];
   policies?: readonly Policy[];
-  /** Whether VMs stay shut while our rules are away (see guard-text.ts). Default true. */
-  guard?: boolean;
+  /** Whether VMs stay shut while our rules are away (see guard-text.ts). Default `auto`. */
+  guard?: GuardSetting;
   logger?: Logger;
 }
 
@@ -101,7 +101,7 @@ export function createFabric(options: FabricOptions = {}): Fabric {
   const rules = createRuleset(ruleOptions, logger);
   const taken = (): Promise<string[]> => rules.taps();
   const connections = createConnectionForgetter(taken, () => included.subnets, logger);
-  const guard = createGuard(options.guard ?? true, logger);
+  const guard = createGuard(options.guard ?? "auto", logger);
   /** Rules before the guard: it lets through only what they have marked. */
   const ensure = async (): Promise<void> => {
     await rules.ensure();

@@ -8,14 +8,13 @@ import { createHash } from "node:crypto";
 import { mkdtemp, readlink, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { messageOf, systemErrorCode } from "../errors.ts";
+import { FleetingdError, messageOf, systemErrorCode } from "../errors.ts";
 import { isAlive, type ProcessIdentity, spawnDetached, terminateProcess } from "../host/process.ts";
 import { listProcesses } from "../host/process-list.ts";
-import { run } from "../host/run.ts";
 import { sleep } from "../host/wait.ts";
 import type { Logger } from "../log.ts";
 import { GUARD_COMMAND, GUARD_TABLE, WATCH_COMMAND } from "./guard-text.ts";
-import { listTables } from "./nft.ts";
+import { listJson, listTables } from "./nft.ts";
 
 export interface Guard {
   /** Sees to it that it stands. A host whose nftables can't do this is told of once, and does without. */
@@ -37,20 +36,12 @@ const START_TIMEOUT_MS = 2_000;
 const START_POLL_MS = 10;
 const TERMINATE_GRACE_MS = 2_000;
 
-/**
- * Whether this host's nftables can list the guard's table as JSON, which programs such as firewalld do: from 1.0.7 on.
- * @throws FleetingdError MISSING_PROGRAM, COMMAND_FAILED
- */
-export async function isGuardHarmless(): Promise<boolean> {
-  const { stdout } = await run("nft", ["--version"]);
-  const [major = 0, minor = 0, patch = 0] = (/v(\d+)\.(\d+)\.(\d+)/.exec(stdout) ?? []).slice(1).map(Number);
-  return major * 1e6 + minor * 1e3 + patch >= 1_000_007;
-}
+/** Whether VMs are shut while our rules are away; `auto`: unless that keeps this host's nft from listing tables as JSON. */
+export type GuardSetting = boolean | "auto";
 
-/** @param shuts Whether VMs are shut while our rules are away; otherwise it only watches. */
-export function createGuard(shuts: boolean, logger: Logger): Guard {
-  const commands = `${shuts ? GUARD_COMMAND : ""}${WATCH_COMMAND}`;
-  const name = `${PROCESS_NAME}-${createHash("sha256").update(commands).digest("hex").slice(0, 8)}`;
+/** Otherwise than shutting VMs, it only watches. */
+export function createGuard(setting: GuardSetting, logger: Logger): Guard {
+  let shuts = setting !== false;
   let process: ProcessIdentity | undefined;
   let seenBytes = 0;
   let timer: NodeJS.Timeout | undefined;
@@ -58,16 +49,21 @@ export function createGuard(shuts: boolean, logger: Logger): Guard {
 
   const ensure = async (): Promise<void> => {
     if (process !== undefined && (await isAlive(process))) return;
-    const found = await findGuards();
-    process = found.find((guard) => guard.arguments[0] === name)?.identity;
-    for (const { identity } of found.filter((guard) => guard.identity !== process)) await end(identity);
-    process ??= await start(name, commands);
+    process = await findOrStart(shuts);
     seenBytes = (await outputBytes(process)) ?? 0;
-    if (!shuts || (await standsSoon(process))) return;
-    logger.warn(
-      "this host's nftables has no tables with an owner, so VMs are open for a moment if somebody flushes its rules",
-      { needs: "Linux 5.12 and nftables 0.9.9" },
-    );
+    if (!shuts) return;
+    if (!(await standsSoon(process))) {
+      const needs = "Linux 5.12 and nftables 0.9.9";
+      logger.warn(`${OPEN_FOR_A_MOMENT}: nftables has no tables with an owner here`, { needs });
+    } else if (setting === "auto" && !(await areTablesListed(logger))) {
+      const needs = "nftables 1.0.7, or rules_guard = true";
+      logger.warn(
+        `${OPEN_FOR_A_MOMENT}: \`nft -j list tables\` does not work here with one that has an owner`,
+        { needs },
+      );
+      shuts = false;
+      process = await findOrStart(shuts);
+    }
   };
 
   const look = async (onChange: () => Promise<void>): Promise<void> => {
@@ -113,6 +109,30 @@ export function createGuard(shuts: boolean, logger: Logger): Guard {
       process = undefined;
     },
   };
+}
+
+const OPEN_FOR_A_MOMENT = "VMs are open for a moment if somebody flushes the host's rules";
+
+/** The one that there is, if it does this; there is no other afterwards. */
+async function findOrStart(shuts: boolean): Promise<ProcessIdentity | undefined> {
+  const commands = `${shuts ? GUARD_COMMAND : ""}${WATCH_COMMAND}`;
+  const name = `${PROCESS_NAME}-${createHash("sha256").update(commands).digest("hex").slice(0, 8)}`;
+  const guards = await findGuards();
+  const found = guards.find((guard) => guard.arguments[0] === name)?.identity;
+  for (const { identity } of guards) if (identity !== found) await end(identity);
+  return found ?? (await start(name, commands));
+}
+
+/** Whether programs that read tables as JSON, such as firewalld, still can: nftables before 1.0.7 reads beyond an array. */
+async function areTablesListed(logger: Logger): Promise<boolean> {
+  try {
+    await listJson(["tables"]);
+    return true;
+  } catch (error) {
+    if (!(error instanceof FleetingdError)) throw error;
+    logger.debug("tables can't be listed as JSON", { reason: messageOf(error) });
+    return false;
+  }
 }
 
 /** `nft -i`, whose input is a file that ends with a command that does not. */

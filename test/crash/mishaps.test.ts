@@ -173,6 +173,10 @@ describe("while a VM serves a job", { skip: needsNamespace() }, () => {
       await second((text) => text.replace("daemon.sock", "second.sock")),
       /another daemon \(pid \d+\) works on the state directory .*\/state\. Stop it first/,
     );
+    assert.match(
+      await second((text) => text.replace("daemon.sock", "second.sock").replace("/state", "/second-state")),
+      /another daemon \(pid \d+\) looks after the VMs' network on this host\. Stop it first/,
+    );
     await jobGoesOn();
     await servesAnotherJob();
   });

@@ -5,13 +5,13 @@ import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { lockState } from "../../../src/daemon/state-lock.ts";
+import { lockState } from "../../../src/daemon/host-lock.ts";
 import { identifyProcess } from "../../../src/host/process.ts";
 
 describe("the lock of a state directory", () => {
   let directory: string;
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "state-lock-"));
+    directory = await mkdtemp(join(tmpdir(), "host-lock-"));
   });
   after(() => rm(directory, { recursive: true }));
 
