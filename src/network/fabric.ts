@@ -99,14 +99,12 @@ export function createFabric(options: FabricOptions = {}): Fabric {
   const ruleOptions = ruleOptionsOf(options);
   let included: Included = ruleOptions;
   const rules = createRuleset(ruleOptions, logger);
-  const taken = (): Promise<string[]> => rules.taps();
-  const connections = createConnectionForgetter(taken, () => included.subnets, logger);
+  const connections = createConnectionForgetter(rules.taps, () => included.subnets, logger);
   const guard = createGuard(options.guard ?? "auto", logger);
   /** Rules before the guard: it lets through only what they have marked. */
   const ensure = async (): Promise<void> => {
     await rules.ensure();
     await guard.ensure();
-    guard.watch(ensure, () => egress.check(moveEgress));
   };
   const attached = new Map<string, { network: SlotNetwork; policyName: string }>();
   const moveEgress = (tapName: string, to: string | undefined): Promise<void> =>
@@ -147,7 +145,10 @@ export function createFabric(options: FabricOptions = {}): Fabric {
   };
 
   return {
-    open: ensure,
+    async open() {
+      await ensure();
+      guard.watch(ensure, () => egress.check(moveEgress));
+    },
     async include(more) {
       included = withPool(included, more);
       await rules.configure(included);
