@@ -14,6 +14,7 @@ import { startClockWatch } from "./clock-watch.ts";
 import { Clouds, readDaemonId } from "./clouds.ts";
 import type { DaemonPoolContext } from "./daemon-pool.ts";
 import { checkHost, checkPools } from "./host-checks.ts";
+import { lockHost } from "./host-lock.ts";
 import { ImageCollector } from "./image-collector.ts";
 import { ImageRefresher } from "./image-refresher.ts";
 import { loadInlinePools } from "./inline-pools.ts";
@@ -21,7 +22,6 @@ import { openLocalHost } from "./local-host.ts";
 
 import { startOrphanWatch } from "./orphans.ts";
 import { PoolRegistry } from "./pool-registry.ts";
-import { lockHost } from "./host-lock.ts";
 import { daemonStatus } from "./status.ts";
 
 export interface Daemon {

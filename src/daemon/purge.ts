@@ -8,9 +8,9 @@ import { createJournal } from "../pool/journal.ts";
 import { sweepLocalHost } from "../sources/local/sweep.ts";
 import { parseLocalData } from "../sources/local/vm.ts";
 import { checkHost } from "./host-checks.ts";
+import { lockHost } from "./host-lock.ts";
 import { loadInlinePools } from "./inline-pools.ts";
 import { openLocalHost } from "./local-host.ts";
-import { lockHost } from "./host-lock.ts";
 
 /** In the state directory, besides the lock. */
 const STATE_FOLDERS = ["vms", "pools", "prebuild"];

@@ -14,6 +14,7 @@ import { FleetingdError, messageOf } from "../errors.ts";
 import { type Logger, silentLogger } from "../log.ts";
 import { createTurns } from "./batch.ts";
 import { createConnectionForgetter } from "./conntrack.ts";
+import { createConntrackWatch } from "./conntrack-watch.ts";
 import { createEgressWatch } from "./egress-watch.ts";
 import { createEgressForwarding } from "./forwarding.ts";
 import { createGuard, type GuardSetting } from "./guard.ts";
@@ -23,7 +24,7 @@ import { elementsOf } from "./nft-elements.ts";
 import type { RuleOptions } from "./nft-text.ts";
 import type { HostService } from "./nft-values.ts";
 import { DEFAULT_POLICY, type Policy } from "./policy.ts";
-import { createRuleset } from "./ruleset.ts";
+import { createRuleset, type Ruleset } from "./ruleset.ts";
 import { isTapName, type SlotNetwork, type VmSubnet } from "./slots.ts";
 import { createTaps, type TapOwner } from "./taps.ts";
 
@@ -96,6 +97,7 @@ export function createFabric(options: FabricOptions = {}): Fabric {
   const forwarding = createEgressForwarding(logger);
   const egress = createEgressWatch(forwarding, logger);
   const inTurn = createTurns();
+  const checkConntrack = createConntrackWatch(logger);
   const ruleOptions = ruleOptionsOf(options);
   let included: Included = ruleOptions;
   const rules = createRuleset(ruleOptions, logger);
@@ -127,10 +129,7 @@ export function createFabric(options: FabricOptions = {}): Fabric {
       egress.add(network.tapName, { egressInterface, resolved: wayOut, withIpv6 });
       attached.set(network.tapName, { network, policyName });
     } catch (error) {
-      await rules.set(network.tapName, []).catch((undoError: unknown) => {
-        const reason = messageOf(undoError);
-        logger.warn("rules of a VM that has no TAP are left", { tap: network.tapName, reason });
-      });
+      await withdraw(rules, network.tapName, logger);
       throw error;
     }
   };
@@ -147,7 +146,7 @@ export function createFabric(options: FabricOptions = {}): Fabric {
   return {
     async open() {
       await ensure();
-      guard.watch(ensure, () => egress.check(moveEgress));
+      guard.watch(ensure, [checkConntrack, () => egress.check(moveEgress)]);
     },
     async include(more) {
       included = withPool(included, more);
@@ -180,6 +179,15 @@ export function createFabric(options: FabricOptions = {}): Fabric {
       await forwarding.restore();
     },
   };
+}
+
+/** Never throws: the reason for it does. */
+async function withdraw(rules: Ruleset, tap: string, logger: Logger): Promise<void> {
+  try {
+    await rules.set(tap, []);
+  } catch (error) {
+    logger.warn("rules of a VM that has no TAP are left", { tap, reason: messageOf(error) });
+  }
 }
 
 function noPolicy(name: string): FleetingdError {

@@ -20,10 +20,10 @@ export interface Guard {
   /** Sees to it that it stands. A host whose nftables can't do this is told of once, and does without. */
   ensure(): Promise<void>;
   /**
-   * Until `release`: calls `onChange` when a table was deleted, or when the guard itself has ended, and `onTick`
-   * every time that it looks.
+   * Until `release`: calls `onChange` when a table was deleted, or when the guard itself has ended, and all
+   * of `onTick` every time that it looks.
    */
-  watch(onChange: () => Promise<void>, onTick: () => Promise<void>): void;
+  watch(onChange: () => Promise<void>, onTick: readonly (() => Promise<void>)[]): void;
   /** Watches no more; the process and its table stay. */
   release(): Promise<void>;
   /** Ends the process, and its table with it. */
@@ -87,7 +87,7 @@ export function createGuard(setting: GuardSetting, logger: Logger): Guard {
       const poll = async (): Promise<void> => {
         try {
           await look(onChange);
-          await onTick();
+          for (const look of onTick) await look();
         } catch (error) {
           seenBytes = -1;
           logger.error("the rules and ways out of VMs could not be looked after", {

@@ -7,6 +7,8 @@ import { after, afterEach, before, describe, test } from "node:test";
 import { findProgram } from "../../../src/host/files.ts";
 import { run } from "../../../src/host/run.ts";
 import { waitFor } from "../../../src/host/wait.ts";
+import { silentLogger } from "../../../src/log.ts";
+import { createConntrackWatch } from "../../../src/network/conntrack-watch.ts";
 import { createFabric, type Fabric } from "../../../src/network/fabric.ts";
 import { createLeases } from "../../../src/network/leases.ts";
 import { parseVmSubnet, type SlotNetwork, slotNetwork } from "../../../src/network/slots.ts";
@@ -58,6 +60,20 @@ table arp mine {
 		type filter hook input priority filter; policy accept;
 	}
 }
+`;
+
+/** A datagram to every port from as many sockets as it takes to fill the table: the limit is the host's, the table this namespace's. */
+const FILL_CONNTRACK = `
+  use Socket;
+  open(my $file, "<", "/proc/sys/net/netfilter/nf_conntrack_max") or die $!;
+  my $left = <$file>;
+  while ($left > 0) {
+    socket(my $socket, AF_INET, SOCK_DGRAM, 0) or die $!;
+    for my $port (1 .. 65535) {
+      send($socket, "x", 0, pack_sockaddr_in($port, inet_aton($ARGV[0])));
+      last if --$left <= 0;
+    }
+  }
 `;
 
 failOnLeaks();
@@ -214,6 +230,51 @@ describe("fabric", { skip: needsNamespace() }, () => {
     await guest.close();
     await outside.ip("address", "delete", "192.0.2.99/32", "dev", "lo");
     await second0.close();
+  });
+
+  test("a way out that is renamed or goes is shut, and open again when it is back", async () => {
+    const open = async (): Promise<Place> => {
+      const place = await openNeighbour("second", "egress1", ["198.51.100.1", "198.51.100.2"]);
+      await place.listen("tcp", { address: "0.0.0.0", port: 8080 });
+      return place;
+    };
+    const before = await open();
+    await fabric.attach({ network: first, egressInterface: "egress1" });
+    const guest = await openGuest("first", first);
+    const isOpen = async () => (await guest.tcp({ address: "198.51.100.2", port: 8080 })) !== undefined;
+    assert.equal(await isOpen(), true);
+    await ip("link", "set", "egress1", "down", "name", "renamed0", "up");
+    assert.equal(await isOpen(), false);
+    await ip("link", "set", "renamed0", "down", "name", "egress1", "up");
+    assert.equal(await isOpen(), true);
+    await before.close();
+    assert.equal(await isOpen(), false);
+    const again = await open();
+    await waitFor(async () => ((await isOpen()) ? true : undefined), {
+      timeoutMs: 10_000,
+      intervalMs: 100,
+      what: "the new interface to forward",
+    });
+    await guest.close();
+    await again.close();
+  });
+
+  test("a table of connections that is full of unanswered ones is told of, and VMs still get through", async () => {
+    const logged: string[] = [];
+    const logger = { ...silentLogger, warn: (message: string) => void logged.push(message) };
+    const watch = createConntrackWatch(logger);
+    await watch();
+    assert.deepEqual(logged, []);
+    await fabric.attach({ network: first, egressInterface });
+    const guest = await openGuest("first", first);
+    await run("perl", ["-e", FILL_CONNTRACK, "203.0.113.2"]);
+    await watch();
+    assert.deepEqual(logged, ["the kernel's table of connections is nearly full: new ones may fail"]);
+    assert.notEqual(await guest.tcp({ address: "203.0.113.2", port: 8080 }), undefined);
+    await guest.close();
+    await run("conntrack", ["-F"]);
+    await watch();
+    assert.equal(logged.length, 1);
   });
 
   test("a new daemon finds what the last one attached, keeps it and can remove it", async () => {
