@@ -4,6 +4,8 @@
  * Invariants:
  * - A rule applies only to packets that come from or go to an interface named `TAP_PREFIX*`; all else passes.
  * - Such a packet is dropped unless an element in a set lets it pass: a TAP without elements is shut.
+ * - The host hears ICMP errors from a VM only of the VM's own connections: of others, they would tell it that its packets
+ *   to anybody have to be small.
  */
 import { createHash } from "node:crypto";
 import { MARK_PASSED, UNMARK_CHAINS } from "./guard-text.ts";
@@ -96,12 +98,20 @@ ${policyWaysText([...options.policies.keys()])}\
 		iifname ${ours} goto from_vm_to_host
 	}
 	chain from_vm_to_host {
-		ct state established,related accept
+		ct state established accept
+		ct state related jump from_vm_to_host_related
 		icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 accept
 		jump by_sender
 		icmp type echo-request fib daddr . iif type local accept
 		icmpv6 type echo-request fib daddr . iif type local accept
 		ip daddr . meta l4proto . th dport @host_services accept
+		drop
+	}
+	chain from_vm_to_host_related {
+		iifname . ct original ip saddr @back accept
+		iifname . ct original ip daddr @back accept
+		iifname . ct original ip6 saddr @back6 accept
+		iifname . ct original ip6 daddr @back6 accept
 		drop
 	}
 	chain through_host {

@@ -5,6 +5,7 @@ const ETHERTYPE_IPV4 = 0x0800;
 const ETHERTYPE_VLAN = 0x8100;
 const IPV4_HEADER_BYTES = 20;
 const MORE_FRAGMENTS = 0x2000;
+const ICMP = 1;
 const UDP = 17;
 /** Where `fragments` cuts: after the UDP header and a little more; fragments begin at multiples of eight bytes. */
 const CUT_BYTES = 16;
@@ -18,13 +19,18 @@ export function vlan(id: number, frame: Frame): Frame {
   return Buffer.concat([frame.subarray(0, 12), uint16(ETHERTYPE_VLAN), uint16(id), frame.subarray(12)]);
 }
 
-export function ipv4(from: string, to: string, payload: Buffer, fragment = 0): Buffer {
+export function ipv4(
+  from: string,
+  to: string,
+  payload: Buffer,
+  { fragment = 0, protocol = UDP }: { fragment?: number; protocol?: number } = {},
+): Buffer {
   const header = Buffer.concat([
     Buffer.from([0x45, 0]),
     uint16(IPV4_HEADER_BYTES + payload.length),
     uint16(0x4711),
     uint16(fragment),
-    Buffer.from([64, UDP, 0, 0]),
+    Buffer.from([64, protocol, 0, 0]),
     addressBytes(from),
     addressBytes(to),
   ]);
@@ -41,13 +47,21 @@ export function udp(from: string, to: string, fromPort: number, toPort: number, 
   return datagram;
 }
 
+/** An ICMP error that says of `packet` that it was too large for a link with this MTU. */
+export function tooLarge(from: string, to: string, packet: Buffer, mtu: number): Buffer {
+  const quoted = packet.subarray(0, IPV4_HEADER_BYTES + 8);
+  const message = Buffer.concat([Buffer.from([3, 4, 0, 0, 0, 0]), uint16(mtu), quoted]);
+  message.writeUInt16BE(checksum(message), 2);
+  return ipv4(from, to, message, { protocol: ICMP });
+}
+
 /** An IPv4 packet cut in two. */
 export function fragments(packet: Buffer): Buffer[] {
   const [from, to] = [[...packet.subarray(12, 16)].join("."), [...packet.subarray(16, 20)].join(".")];
   const payload = packet.subarray(IPV4_HEADER_BYTES);
   return [
-    ipv4(from, to, payload.subarray(0, CUT_BYTES), MORE_FRAGMENTS),
-    ipv4(from, to, payload.subarray(CUT_BYTES), CUT_BYTES / 8),
+    ipv4(from, to, payload.subarray(0, CUT_BYTES), { fragment: MORE_FRAGMENTS }),
+    ipv4(from, to, payload.subarray(CUT_BYTES), { fragment: CUT_BYTES / 8 }),
   ];
 }
 

@@ -9,7 +9,7 @@ import { waitFor } from "../../../src/host/wait.ts";
 import { createFabric } from "../../../src/network/fabric.ts";
 import { parseVmSubnet, slotNetwork } from "../../../src/network/slots.ts";
 import { GATEWAY_MAC } from "../../../src/network/taps.ts";
-import { ethernet, type Frame, fragments, ipv4, udp, vlan } from "../../helpers/frames.ts";
+import { ethernet, type Frame, fragments, ipv4, tooLarge, udp, vlan } from "../../helpers/frames.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
 import { GUEST_DEVICE, openGuest, openHost, openNeighbour, type Place } from "../../helpers/netns.ts";
 import { failOnLeaks } from "../../helpers/suite.ts";
@@ -47,11 +47,16 @@ describe("frames made by hand", { skip: needsNamespace() }, () => {
     ipv4(from, to, udp(from, to, 4000, PORT, text));
   const plain = (payload: Buffer): Frame => ethernet(alice.macAddress, GATEWAY_MAC, payload);
 
+  const send = async (frames: readonly Frame[]): Promise<void> => {
+    const [{ ifindex }] = JSON.parse(await guest.ip("-j", "link", "show", "dev", GUEST_DEVICE));
+    const words = frames.map((frame) => frame.toString("hex"));
+    await guest.run("perl", "-e", SEND, String(ifindex), ...words);
+  };
+
   const arrives = async (make: Make, at: Place, waitMs: number): Promise<boolean> => {
     sent += 1;
     const text = `frame ${sent}.`;
-    const [{ ifindex }] = JSON.parse(await guest.ip("-j", "link", "show", "dev", GUEST_DEVICE));
-    await guest.run("perl", "-e", SEND, String(ifindex), ...make(text).map((frame) => frame.toString("hex")));
+    await send(make(text));
     const seen = async () => ((await at.received()).some((line) => line.endsWith(text)) ? true : undefined);
     return waitFor(seen, { timeoutMs: waitMs, intervalMs: 20, what: text }).catch(() => false);
   };
@@ -83,6 +88,22 @@ describe("frames made by hand", { skip: needsNamespace() }, () => {
     const pieces: Make = (text) => fragments(datagram(OUTSIDE, "x".repeat(64) + text)).map(plain);
     assert.equal(await arrives(pieces, outside, ARRIVAL_MS), true);
   });
+
+  /** Whether the guest can make the host send smaller packets to the outside: it says that one was too large. */
+  const shrinksPackets = async (): Promise<boolean> => {
+    await outside.udp({ address: HOST, port: PORT });
+    const listed = (
+      await run("conntrack", ["-L", "-p", "udp", "--orig-src", OUTSIDE, "--orig-port-dst", String(PORT)])
+    ).stdout;
+    const port = Number(/sport=(\d+)/.exec(listed)?.[1] ?? assert.fail(listed));
+    const answer = ipv4(HOST, OUTSIDE, udp(HOST, OUTSIDE, PORT, port, "x".repeat(1400)));
+    await send([plain(tooLarge(alice.address, HOST, answer, 600))]);
+    const shrunk = async () =>
+      (await host.ip("route", "get", OUTSIDE)).includes("mtu 600") ? true : undefined;
+    return waitFor(shrunk, { timeoutMs: NO_ARRIVAL_MS, intervalMs: 20, what: "smaller packets" }).catch(
+      () => false,
+    );
+  };
 
   const ways: Record<string, { make: Make; at: () => Place }> = {
     "another VM's address, in fragments": {
@@ -137,6 +158,9 @@ describe("frames made by hand", { skip: needsNamespace() }, () => {
       test(name, async () => assert.equal(await arrives(make, at(), NO_ARRIVAL_MS), false));
     }
 
+    test("the host's packets to others, by an ICMP error", async () =>
+      assert.equal(await shrinksPackets(), false));
+
     test("anybody in a VLAN, by another protocol, or too short", async () => {
       for (const make of [
         (text: string) => [vlan(5, plain(datagram(OUTSIDE, text)))],
@@ -167,5 +191,8 @@ describe("frames made by hand", { skip: needsNamespace() }, () => {
     for (const [name, { make, at }] of Object.entries(ways).filter(([way]) => !impossible.has(way))) {
       test(name, async () => assert.equal(await arrives(make, at(), ARRIVAL_MS), true));
     }
+
+    test("the host's packets to others, by an ICMP error", async () =>
+      assert.equal(await shrinksPackets(), true));
   });
 });
