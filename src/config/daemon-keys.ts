@@ -20,6 +20,12 @@ export const daemonTable = z.strictObject({
     meaning: "Where the daemon keeps the records of its VMs. Two daemons must not share it.",
     example: "/srv/fleetingd",
   }),
+  hypervisor: key(z.enum(["auto", "cloud-hypervisor", "qemu"]).default("auto"), {
+    meaning:
+      "What runs the VMs. `auto`: Cloud Hypervisor where KVM works and the program `cloud-hypervisor` is on PATH, QEMU " +
+      "elsewhere. VMs that run already go on with theirs.",
+    example: "qemu",
+  }),
   log_level: key(z.enum(["debug", "info", "warn", "error"]).default("info"), {
     meaning: "What is logged: this level and the more urgent ones.",
     example: "debug",
@@ -108,6 +114,7 @@ export function toDaemonConfig(table: z.output<typeof daemonTable>): DaemonConfi
     socketPath: table.socket,
     socketGroup: table.socket_group,
     stateDirectory: table.state_directory,
+    hypervisor: table.hypervisor,
     logLevel: table.log_level,
     logFormat: table.log_format,
     maxConcurrentCreates: table.max_concurrent_creates,

@@ -21,6 +21,8 @@ export interface DaemonConfig {
   /** Whose members may use the socket besides root; undefined: nobody. */
   readonly socketGroup: string | undefined;
   readonly stateDirectory: string;
+  /** What runs new VMs. */
+  readonly hypervisor: "auto" | "cloud-hypervisor" | "qemu";
   readonly logLevel: LogLevel;
   /** `auto`: journald under systemd, text otherwise. */
   readonly logFormat: "auto" | "text" | "json" | "journald";

@@ -2,7 +2,7 @@
 import { mkdir } from "node:fs/promises";
 import type { DaemonConfig } from "../config/types.ts";
 import { detectAccelerator } from "../hypervisor/accelerator.ts";
-import { createQemuDriver } from "../hypervisor/qemu/driver.ts";
+import { openHypervisor } from "../hypervisor/select.ts";
 import type { Logger } from "../log.ts";
 import { createFabric } from "../network/fabric.ts";
 import { createLeases, type Leases } from "../network/leases.ts";
@@ -26,7 +26,7 @@ export async function openLocalHost(
   logger: Logger,
 ): Promise<{ host: LocalHost; facts: HostFacts }> {
   const accelerator = await detectAccelerator({ logger });
-  const hypervisor = await createQemuDriver({ accelerator, logger });
+  const hypervisor = await openHypervisor({ choice: config.hypervisor, accelerator, logger });
   const resolvers = await hostResolvers();
   const local = named.filter(([, pool]) => usesHost(pool));
   const pools = local.map(([, pool]) => pool);

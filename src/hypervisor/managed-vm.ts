@@ -37,6 +37,7 @@ export function manageVm<C extends VmControl>(
 ): ManagedVm<C> {
   const log = logger.child({ vm: vm.id });
   const control = kind.control({
+    id: vm.id,
     directory: vm.directory,
     logger: log,
     onLost: () => process.expectExit(),

@@ -78,7 +78,8 @@ export async function cutLargeLog(path: string, maxBytes = MAX_LOG_BYTES): Promi
   return true;
 }
 
-async function readRange(path: string, start: number, end: number): Promise<string> {
+/** A part of a file, as text. */
+export async function readRange(path: string, start: number, end: number): Promise<string> {
   const file = await open(path, "r");
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(end - start), 0, end - start, start);

@@ -33,6 +33,7 @@ export interface VmControl {
 }
 
 export interface ControlOptions {
+  id: string;
   directory: string;
   logger: Logger;
   /** The hypervisor said something that makes it worth looking whether its process has ended. */

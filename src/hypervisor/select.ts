@@ -1,0 +1,56 @@
+/** Which hypervisor runs the VMs of this host. */
+import { describeError, FleetingdError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import type { Accelerator } from "./accelerator.ts";
+import { findCloudHypervisor } from "./cloud-hypervisor/binary.ts";
+import { CLOUD_HYPERVISOR } from "./cloud-hypervisor/control.ts";
+import { createCloudHypervisorDriver } from "./cloud-hypervisor/driver.ts";
+import type { HypervisorDriver } from "./driver.ts";
+import { adoptVm, listVms } from "./find-vms.ts";
+import { QEMU } from "./qemu/control.ts";
+import { createQemuDriver } from "./qemu/driver.ts";
+
+export type HypervisorChoice = "auto" | "cloud-hypervisor" | "qemu";
+
+export interface SelectOptions {
+  choice: HypervisorChoice;
+  accelerator: Accelerator;
+  logger: Logger;
+}
+
+/**
+ * New VMs run under the chosen hypervisor; those that another one runs since an earlier choice are found and taken over as well.
+ * @throws FleetingdError MISSING_PROGRAM, UNAVAILABLE, HYPERVISOR_FAILED
+ */
+export async function openHypervisor(options: SelectOptions): Promise<HypervisorDriver> {
+  const { logger } = options;
+  const driver = await chooseDriver(options);
+  return {
+    ...driver,
+    adopt: async (vm) => (await adoptVm(CLOUD_HYPERVISOR, vm, logger)) ?? (await adoptVm(QEMU, vm, logger)),
+    list: async (parentDirectory) =>
+      (
+        await Promise.all([listVms(CLOUD_HYPERVISOR, parentDirectory), listVms(QEMU, parentDirectory)])
+      ).flat(),
+  };
+}
+
+async function chooseDriver({ choice, accelerator, logger }: SelectOptions): Promise<HypervisorDriver> {
+  const qemu = (): Promise<HypervisorDriver> => createQemuDriver({ accelerator, logger });
+  if (choice === "qemu") return qemu();
+  if (choice === "cloud-hypervisor") {
+    if (accelerator.kind === "kvm") return createCloudHypervisorDriver({ logger });
+    throw new FleetingdError("UNAVAILABLE", `Cloud Hypervisor needs KVM. ${accelerator.reason}`, {
+      hint: 'Set hypervisor = "auto" or "qemu" to emulate VMs, which is slow.',
+    });
+  }
+  if (accelerator.kind !== "kvm" || (await findCloudHypervisor()) === undefined) return qemu();
+  try {
+    return await createCloudHypervisorDriver({ logger });
+  } catch (error) {
+    logger.warn("Cloud Hypervisor is installed but can't be used, so QEMU runs the VMs", {
+      reason: describeError(error),
+    });
+    return qemu();
+  }
+}
