@@ -1,15 +1,17 @@
 /**
  * Stands for a daemon that is killed: starts a VM, prints where it is, and waits for its end.
- * Its argument is a VmSpec as JSON.
+ * Its arguments are the hypervisor's name and a VmSpec as JSON.
  */
-
+import { createCloudHypervisorDriver } from "../../src/hypervisor/cloud-hypervisor/driver.ts";
 import { createQemuDriver } from "../../src/hypervisor/qemu/driver.ts";
 import { silentLogger } from "../../src/log.ts";
 
-const driver = await createQemuDriver({
-  logger: silentLogger,
-  accelerator: { kind: "tcg", reason: "chosen by the test" },
-});
-const vm = await driver.start(JSON.parse(process.argv[2] ?? ""));
+const [name, spec = ""] = process.argv.slice(2);
+const logger = silentLogger;
+const accelerator = { kind: "tcg", reason: "chosen by the test" } as const;
+const driver = await (name === "qemu"
+  ? createQemuDriver({ logger, accelerator })
+  : createCloudHypervisorDriver({ logger }));
+const vm = await driver.start(JSON.parse(spec));
 process.stdout.write(`${JSON.stringify(vm.process)}\n`);
 setInterval(() => undefined, 60_000);
