@@ -22,8 +22,9 @@ export interface UnixHttpClient {
 
 const NOBODY_LISTENS = new Set(["ENOENT", "ECONNREFUSED"]);
 
-export function createUnixHttpClient(socketPath: string): UnixHttpClient {
-  const agent = new UnixAgent(socketPath);
+/** @param onLost the connection, which stays open between calls, has ended: often the first sign that the server has */
+export function createUnixHttpClient(socketPath: string, onLost: () => void): UnixHttpClient {
+  const agent = new UnixAgent(socketPath, onLost);
   return {
     async request(method, path, timeoutMs, body) {
       try {
@@ -48,10 +49,12 @@ export function createUnixHttpClient(socketPath: string): UnixHttpClient {
 
 class UnixAgent extends Agent {
   readonly #socketPath: string;
+  readonly #onLost: () => void;
 
-  constructor(socketPath: string) {
+  constructor(socketPath: string, onLost: () => void) {
     super({ keepAlive: true, maxSockets: 1 });
     this.#socketPath = socketPath;
+    this.#onLost = onLost;
   }
 
   override createConnection(
@@ -61,7 +64,10 @@ class UnixAgent extends Agent {
     // The type knows no connection that failed.
     const fail = callback as unknown as (error: Error) => void;
     connectUnixSocket(this.#socketPath, timeout ?? CONNECT_TIMEOUT_MS).then(
-      (socket) => callback?.(null, socket),
+      (socket) => {
+        socket.once("close", this.#onLost);
+        callback?.(null, socket);
+      },
       (error: Error) => fail(error),
     );
   }

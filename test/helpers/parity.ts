@@ -3,6 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
@@ -69,8 +70,11 @@ export function describeParity(subject: Subject): void {
     let driver: HypervisorDriver;
     let fixture: HypervisorFixture;
     const path = process.env["PATH"];
+    // The driver's own handles keep nobody from ending.
+    let awake: NodeJS.Timeout;
 
     before(async () => {
+      awake = setInterval(() => undefined, 60_000);
       fixture = await createFixture(`parity-${subject.which}`);
       const bin = `${fixture.root}-bin`;
       await putHypervisor(bin, subject.which);
@@ -78,6 +82,7 @@ export function describeParity(subject: Subject): void {
       driver = await subject.create();
     });
     after(async () => {
+      clearInterval(awake);
       process.env["PATH"] = path;
       await rm(`${fixture.root}-bin`, { recursive: true });
       await subject.finish?.(fixture.root);
@@ -532,6 +537,53 @@ export function describeParity(subject: Subject): void {
       await vm.stop({ graceMs: 0 });
     });
 
+    test("three go on at once from one snapshot, which stays as it is", needsGuest, async () => {
+      const { snapshots } = driver;
+      assert.ok(snapshots, "this driver restores nothing");
+      assert.match(snapshots.platform, new RegExp(`^${subject.name} \\d`));
+      const memoryPath = join(fixture.root, "memory, of a template");
+      const stateDirectory = join(fixture.root, "state");
+      await mkdir(stateDirectory);
+      const template = await boot(await fixture.spec("template", [], { memoryPath, hasChannel: true }));
+      await template.saveState(stateDirectory, { timeoutMs: GRACE_MS });
+      assert.equal(await template.state(), "paused");
+      await template.stop({ graceMs: 0 });
+      const saved = await hashOf(memoryPath);
+
+      const snapshot = { memoryPath, stateDirectory };
+      const ids = ["clone-a", "clone-b", "clone-c"];
+      const specs = await Promise.all(ids.map((id) => fixture.spec(id, [], { hasChannel: true })));
+      const clones = await Promise.all(specs.map((spec) => snapshots.restore(spec, snapshot)));
+      for (const clone of clones) {
+        assert.equal(await clone.state(), "running");
+        (await clone.openChannel({ timeoutMs: GRACE_MS })).destroy();
+        await clone.removeChannel({ timeoutMs: GRACE_MS });
+        await clone.removeChannel({ timeoutMs: GRACE_MS });
+        await assert.rejects(clone.openChannel({ timeoutMs: 1_000 }));
+      }
+      await Promise.all(clones.map((clone) => clone.stop({ graceMs: GRACE_MS })));
+      for (const spec of specs) {
+        // It did not boot, and it heard the button.
+        const text = await waitForConsole(spec, TINY_BYE);
+        assert.doesNotMatch(text, new RegExp(TINY_READY));
+      }
+      assert.equal(await hashOf(memoryPath), saved);
+    });
+
+    test("a snapshot that is not there, or is none, restores nothing and leaves nothing", async () => {
+      const stateDirectory = join(fixture.root, "no-state");
+      await mkdir(stateDirectory);
+      const memoryPath = await makeDisk(join(fixture.root, "no-memory"), "");
+      const spec = await fixture.spec("no-snapshot", [], { hasChannel: true });
+      for (const name of [undefined, "devices", "config.json"]) {
+        if (name !== undefined) await writeFile(join(stateDirectory, name), "no state of any device");
+        const restored = driver.snapshots?.restore(spec, { memoryPath, stateDirectory });
+        await assert.rejects(restored ?? Promise.reject(new Error("it restores nothing")));
+        assert.deepEqual(await driver.list(fixture.root), []);
+        assert.equal(await exists(join(spec.directory, subject.socket)), false);
+      }
+    });
+
     test("a control socket that hangs, breaks or answers garbage: the start fails in time, and nothing is left", async () => {
       const impatient = await subject.create(2_000);
       for (const fault of ["hang", "garbage", "break"]) {
@@ -546,6 +598,12 @@ export function describeParity(subject: Subject): void {
       }
     });
   });
+}
+
+async function hashOf(path: string): Promise<string> {
+  return createHash("sha256")
+    .update(await readFile(path))
+    .digest("hex");
 }
 
 /** Of all threads of a process. */

@@ -47,8 +47,8 @@ const infoSchema = z.object({
  * Every call throws FleetingdError HYPERVISOR_FAILED if it is refused or the answer makes no sense, TIMEOUT, UNAVAILABLE, or the system
  * error of a socket where nobody listens.
  */
-export function createApi(socketPath: string): CloudHypervisorApi {
-  const client = createUnixHttpClient(socketPath);
+export function createApi(socketPath: string, onLost: () => void): CloudHypervisorApi {
+  const client = createUnixHttpClient(socketPath, onLost);
   const call = async (method: "GET" | "PUT", name: string, timeoutMs: number, body?: object) => {
     const answer = await client.request(method, `${ROOT}${name}`, timeoutMs, body);
     if (answer.status < 300) return answer.body;

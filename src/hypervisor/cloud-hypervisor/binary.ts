@@ -32,7 +32,7 @@ export async function probeCloudHypervisor(
   logger: Logger,
 ): Promise<Capabilities> {
   const directory = await mkdtemp(join(tmpdir(), "fleetingd-vmm-"));
-  const api = createApi(join(directory, API_SOCKET));
+  const api = createApi(join(directory, API_SOCKET), () => undefined);
   try {
     const launch = [...command, ...vmmArguments({ id: "probe", directory })];
     const { process, exited } = await launchHypervisor(launch, directory, CLOUD_HYPERVISOR);

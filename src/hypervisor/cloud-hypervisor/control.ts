@@ -44,7 +44,7 @@ const STATES: Readonly<Record<VmInfo["state"], VmState>> = {
 };
 
 function createControl({ id, directory, logger, onLost }: ControlOptions): CloudHypervisorControl {
-  const api = createApi(join(directory, API_SOCKET));
+  const api = createApi(join(directory, API_SOCKET), onLost);
   const watcher = watchEvents({ directory, eventsPath: eventsPath({ id, directory }) }, logger, () => {
     // Only its own process's end tells that a VM is gone; the VMM would wait for the guest to restart itself.
     api
@@ -66,10 +66,7 @@ function createControl({ id, directory, logger, onLost }: ControlOptions): Cloud
     saveState: (stateDirectory, timeoutMs) => saveState(api, stateDirectory, timeoutMs),
     openChannel: (timeoutMs) => openChannel(directory, timeoutMs),
     removeChannel: (timeoutMs) => removeChannel({ directory, api }, timeoutMs),
-    async quit(timeoutMs) {
-      await api.act("vmm.shutdown", timeoutMs);
-      onLost();
-    },
+    quit: (timeoutMs) => api.act("vmm.shutdown", timeoutMs),
     diskFailed: watcher.diskFailed,
     complete: (exit) => watcher.complete(exit),
     close() {

@@ -65,7 +65,7 @@ export function vmConfig(spec: VmSpec, can: Capabilities, backingFiles: readonly
     serial: { mode: serial },
     console: { mode: console },
     pvpanic: true,
-    ...(can.landlock ? { landlock_enable: true, landlock_rules: landlockRules(backingFiles) } : {}),
+    ...(can.landlock ? { landlock_enable: true, landlock_rules: landlockRules(spec, backingFiles) } : {}),
   };
 }
 
@@ -95,7 +95,14 @@ function diskConfig(disk: DiskSpec, can: Capabilities): DiskConfig {
   return { ...config, image_type: "Qcow2", backing_files: true };
 }
 
-/** What it does not add by itself, as it does the disks, the kernel and the channel's folder. */
-function landlockRules(backingFiles: readonly string[]): NonNullable<VmConfig["landlock_rules"]> {
-  return backingFiles.map((path) => ({ path, access: "r" as const }));
+/** What it does not allow itself: it does so with all that the configuration names, and with /dev/net/tun. */
+function landlockRules(
+  { nics }: VmSpec,
+  backingFiles: readonly string[],
+): NonNullable<VmConfig["landlock_rules"]> {
+  return [
+    ...backingFiles.map((path) => ({ path, access: "r" as const })),
+    // It looks there for what kind of device it is.
+    ...nics.map(({ tapName }) => ({ path: `/sys/class/net/${tapName}`, access: "r" as const })),
+  ];
 }

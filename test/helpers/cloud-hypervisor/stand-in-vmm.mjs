@@ -21,6 +21,7 @@ import {
   writeSync,
 } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createConnectionServer } from "node:net";
 import { totalmem } from "node:os";
 import { join } from "node:path";
 
@@ -283,6 +284,7 @@ function openAll(what) {
   open(kernel, "r", what, "Cannot open kernel file");
   if (initramfs) open(initramfs, "r", what, "Cannot open initramfs file");
   for (const disk of config.disks ?? []) openDisk(disk, what);
+  if (config.vsock) openVsock(config.vsock);
   for (const { tap } of config.net ?? []) {
     if (!hold(`tap-${tap}`))
       refuse(
@@ -294,6 +296,17 @@ function openAll(what) {
         "Resource busy (os error 16)",
       );
   }
+}
+
+/** A guest that listens on every port and says nothing. */
+function openVsock({ socket }) {
+  createConnectionServer((connection) => {
+    connection.on("error", () => undefined);
+    connection.once("data", (data) => {
+      if (/^CONNECT \d+\n/.test(String(data))) connection.write("OK 1073741824\n");
+      else connection.destroy();
+    });
+  }).listen(socket);
 }
 
 function openDisk(disk, what) {
@@ -423,7 +436,8 @@ function answer(response, status, body = "") {
 function end(code) {
   setImmediate(() => {
     for (const path of held) rmSync(path, { force: true });
-    if (existsSync(options.socket)) unlinkSync(options.socket);
+    for (const path of [options.socket, config?.vsock?.socket])
+      if (path && existsSync(path)) unlinkSync(path);
     process.exit(code);
   });
 }
