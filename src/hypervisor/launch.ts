@@ -38,7 +38,7 @@ export async function launchVm<C extends VmControl>(
 ): Promise<ManagedVm<C>> {
   throwIfAborted(spec, options.signal);
   const { kind } = options;
-  await removeStaleSocket(kind, spec);
+  await removeStaleSockets(kind, spec);
   const { process, exited } = await launchHypervisor(command, spec.directory, kind);
   if (process === undefined) throw startFailure(kind, spec, await exited);
   const vm = manageVm(kind, spec, process, options.logger);
@@ -91,10 +91,14 @@ async function endAtOnce(vm: ManagedVm<VmControl>, process: HypervisorProcess): 
   await settlesWithin(vm.exited, CLEANUP_TIMEOUT_MS);
 }
 
-/** A killed hypervisor leaves its socket; one that is still answered belongs to a living VM. */
-async function removeStaleSocket(kind: HypervisorKind<VmControl>, spec: VmSpec): Promise<void> {
+/** A killed hypervisor leaves its sockets; one that is still answered belongs to a living VM. */
+async function removeStaleSockets(kind: HypervisorKind<VmControl>, spec: VmSpec): Promise<void> {
   const path = join(spec.directory, kind.socketName);
-  if (!(await exists(path))) return;
+  if (await exists(path)) await removeIfUnanswered(path, spec);
+  await removeTree(join(spec.directory, kind.channelSocketName));
+}
+
+async function removeIfUnanswered(path: string, spec: VmSpec): Promise<void> {
   try {
     (await connectUnixSocket(path, CLEANUP_TIMEOUT_MS)).destroy();
   } catch (error) {

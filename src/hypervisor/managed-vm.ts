@@ -52,9 +52,11 @@ export function manageVm<C extends VmControl>(
     stopCheckingLogs();
     const completed = await control.complete(exit);
     control.close();
-    await removeTree(join(vm.directory, kind.socketName)).catch((error: unknown) =>
-      log.warn("a stopped VM's socket could not be removed", { error: messageOf(error) }),
-    );
+    for (const name of [kind.socketName, kind.channelSocketName]) {
+      await removeTree(join(vm.directory, name)).catch((error: unknown) =>
+        log.warn("a stopped VM's socket could not be removed", { error: messageOf(error) }),
+      );
+    }
     return completed;
   });
 

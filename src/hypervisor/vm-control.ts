@@ -46,6 +46,8 @@ export interface HypervisorKind<C extends VmControl> {
   readonly title: string;
   /** Its socket in the VM's directory, which is its working directory: so the path is short wherever that is. */
   readonly socketName: string;
+  /** The host's end of the channel, in the VM's directory as well. */
+  readonly channelSocketName: string;
   /** The guest's console is its standard output. */
   readonly consoleIsOutput: boolean;
   /** What to do about an output that matches. */

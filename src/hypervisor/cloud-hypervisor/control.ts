@@ -6,6 +6,7 @@ import type { ControlOptions, HypervisorKind, VmControl } from "../vm-control.ts
 import { type CloudHypervisorApi, createApi, type VmInfo } from "./api.ts";
 import { API_SOCKET, eventsPath, parseVmmProcess } from "./arguments.ts";
 import { openChannel, removeChannel } from "./channel.ts";
+import { CHANNEL_SOCKET } from "./channel-address.ts";
 import { watchEvents } from "./events.ts";
 import { saveState } from "./snapshot.ts";
 
@@ -19,6 +20,7 @@ const QUIT_TIMEOUT_MS = 2_000;
 export const CLOUD_HYPERVISOR: HypervisorKind<CloudHypervisorControl> = {
   title: "Cloud Hypervisor",
   socketName: API_SOCKET,
+  channelSocketName: CHANNEL_SOCKET,
   consoleIsOutput: true,
   hints: [
     { pattern: /Cannot allocate memory/i, hint: "Give VMs less memory, or run fewer of them." },

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import type { VmState } from "../driver.ts";
 import type { ControlOptions, HypervisorKind, VmControl } from "../vm-control.ts";
-import { parseVmProcess, QMP_SOCKET } from "./arguments.ts";
+import { CHANNEL_SOCKET, parseVmProcess, QMP_SOCKET } from "./arguments.ts";
 import { openChannel, removeChannel } from "./channel.ts";
 import { watchEvents } from "./guest-events.ts";
 import { saveDevices } from "./migration.ts";
@@ -18,6 +18,7 @@ const MIB = 1024 ** 2;
 export const QEMU: HypervisorKind<QemuControl> = {
   title: "QEMU",
   socketName: QMP_SOCKET,
+  channelSocketName: CHANNEL_SOCKET,
   consoleIsOutput: false,
   hints: [
     {
