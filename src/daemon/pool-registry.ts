@@ -21,6 +21,7 @@ import {
 } from "./daemon-pool.ts";
 import { checkPools, type NamedPool, usesHost } from "./host-checks.ts";
 import { saveInlinePool } from "./inline-pools.ts";
+import { loadLocalRecords } from "./local-records.ts";
 import { policyOf } from "./pool-policy.ts";
 import { compareConfigs } from "./reload.ts";
 
@@ -72,7 +73,7 @@ export class PoolRegistry {
   /** Makes the pools and hands every record to its own. */
   async open(): Promise<void> {
     const { config, inline, journal, logger } = this.#context;
-    const { records, unreadable } = await journal.load();
+    const { records, unreadable } = await loadLocalRecords(journal);
     const used = sourcesInUse(records);
     for (const [name, pool] of Object.entries(config.pools)) await this.add(name, pool, used.get(name));
     for (const [name, pool] of inline) await this.tryAdd(name, pool, used.get(name));

@@ -11,6 +11,7 @@ import { checkHost } from "./host-checks.ts";
 import { lockHost } from "./host-lock.ts";
 import { loadInlinePools } from "./inline-pools.ts";
 import { openLocalHost } from "./local-host.ts";
+import { loadLocalRecords } from "./local-records.ts";
 
 /** In the state directory, besides the lock. */
 const STATE_FOLDERS = ["vms", "pools", "prebuild"];
@@ -29,7 +30,7 @@ export async function purge(config: Config, options: { images: boolean }, logger
   try {
     const inline = await loadInlinePools(config, logger);
     const { host } = await openLocalHost(config.daemon, [], logger);
-    const { records } = await createJournal(stateDirectory).load();
+    const { records } = await loadLocalRecords(createJournal(stateDirectory));
     const disks = new Set([
       ...[...Object.values(config.pools), ...inline.map(([, pool]) => pool)].map(
         (pool) => pool.diskDirectory,

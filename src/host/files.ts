@@ -54,6 +54,12 @@ export async function listDirectory(path: string): Promise<string[]> {
   return (await ifExists(readdir(path))) ?? [];
 }
 
+/** Like `listDirectory`, but only the folders in it. */
+export async function listFolders(path: string): Promise<string[]> {
+  const entries = (await ifExists(readdir(path, { withFileTypes: true }))) ?? [];
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+}
+
 export async function exists(path: string): Promise<boolean> {
   return (await ifExists(access(path, constants.F_OK).then(() => true))) ?? false;
 }

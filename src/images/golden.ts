@@ -52,6 +52,10 @@ export function goldenName(inputs: GoldenInputs): string {
   return createHash("sha256").update(JSON.stringify(ordered)).digest("hex").slice(0, 16);
 }
 
+/** Where a golden image's disk is; it need not exist. */
+export const goldenDiskPath = (diskDirectory: string, name: string): string =>
+  join(diskDirectory, "golden", name, DISK);
+
 /** The golden image of that name, or undefined if there is none. */
 export async function findGolden(diskDirectory: string, name: string): Promise<GoldenImage | undefined> {
   const directory = join(diskDirectory, "golden", name);

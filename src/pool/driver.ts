@@ -10,6 +10,7 @@ import { waitFor } from "../host/wait.ts";
 import type { Logger } from "../log.ts";
 import type { Room, Source } from "../sources/source.ts";
 import { CircuitBreaker } from "./circuit-breaker.ts";
+import type { Entries } from "./entries.ts";
 import { type Entry, newEntry, observe } from "./entry.ts";
 import { newRecord } from "./instance.ts";
 import type { Journal } from "./journal.ts";
@@ -21,7 +22,7 @@ import { createInstance, deleteInstance } from "./steps.ts";
 export interface DriverOptions {
   name: string;
   settings(): PoolSettings;
-  entries: Map<string, Entry>;
+  entries: Entries;
   source: Source;
   journal: Journal;
   /** Shared by all pools of the host. */
@@ -137,18 +138,18 @@ export class Driver {
     const { settings, entries } = this.#options;
     const { maxInstances } = settings();
     if (this.room === undefined) return maxInstances;
-    return Math.min(maxInstances, [...entries.values()].filter(holdsResources).length + this.room.vms);
+    const waiting = entries.open().filter((entry) => !holdsResources(entry)).length;
+    return Math.min(maxInstances, entries.size - waiting + this.room.vms);
   }
 
   #drive(now: number): void {
     this.#drivenAt = performance.now();
-    // What serves a job takes a place, and there is nothing to plan for it: so it costs next to nothing.
-    const entries = [...this.#options.entries.values()];
-    const open = entries.filter((entry) => !isServing(entry));
+    const { entries } = this.#options;
+    const open = entries.open();
     this.#buryTold(open);
     const desired = {
       warm: this.#held ? 0 : this.#options.settings().warmInstances,
-      max: this.capacity - (entries.length - open.length),
+      max: this.capacity - (entries.size - open.length),
       mayMakeRoom: this.room?.isScarce !== true,
       mayCreate: !this.#held && !this.creation.isOpen,
     };
@@ -263,10 +264,6 @@ export class Driver {
     await this.#options.journal.remove(entry.record.id);
     this.#options.entries.delete(entry.record.id);
   }
-}
-
-function isServing({ record }: Entry): boolean {
-  return record.state === "ready" && record.group !== undefined;
 }
 
 /** Whether an instance counts in what its source says of its room. */

@@ -9,6 +9,8 @@ export interface Entry {
   journaled: boolean;
   /** The record on disk is older than this one, because a write failed. */
   unsaved: boolean;
+  /** Its end is being written down: nothing of it is torn down before that is durable. */
+  ending: boolean;
   /** Aborts the step that is under way. */
   step: AbortController | undefined;
   /** When that step began, in milliseconds of `performance.now()`. */
@@ -36,6 +38,7 @@ export function newEntry(record: InstanceRecord, journaled: boolean): Entry {
     record,
     journaled,
     unsaved: false,
+    ending: false,
     step: undefined,
     stepSince: 0,
     backoff: createBackoff({ initialMs: 500, maxMs: 60_000 }),
@@ -56,7 +59,7 @@ export function observe(entry: Entry, outdated: boolean, rank = 0): Observed {
     state: entry.record.state,
     claimed: entry.record.group !== undefined,
     createdAt: entry.record.createdAt,
-    busy: entry.step !== undefined || performance.now() < entry.notBefore,
+    busy: entry.step !== undefined || entry.ending || performance.now() < entry.notBefore,
     outdated,
     rank,
     buried: entry.buried,

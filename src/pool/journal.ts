@@ -13,6 +13,7 @@ import {
   ensureDurableDirectory,
   exists,
   listDirectory,
+  listFolders,
   readTextIfExists,
   removeTree,
   syncDirectory,
@@ -25,6 +26,11 @@ export interface UnreadableRecord {
   reason: string;
 }
 
+export interface LoadedRecords {
+  records: InstanceRecord[];
+  unreadable: UnreadableRecord[];
+}
+
 export interface Journal {
   /** The folder of an instance. */
   directoryOf(id: string): string;
@@ -33,7 +39,7 @@ export interface Journal {
   remove(id: string): Promise<void>;
   /** Those of `ids` whose folder somebody has removed. */
   missing(ids: readonly string[]): Promise<string[]>;
-  load(): Promise<{ records: InstanceRecord[]; unreadable: UnreadableRecord[] }>;
+  load(): Promise<LoadedRecords>;
 }
 
 const RECORD_FILE = "record.json";
@@ -83,17 +89,29 @@ export function createJournal(stateDirectory: string): Journal {
     async load() {
       const records: InstanceRecord[] = [];
       const unreadable: UnreadableRecord[] = [];
-      for (const id of await listDirectory(root)) {
+      for (const id of await listFolders(root)) {
         const path = join(directoryOf(id), RECORD_FILE);
-        const text = await readTextIfExists(path);
-        if (text === undefined) continue;
-        const parsed = parseRecord(text);
+        const parsed = await readRecord(path, id);
         if (typeof parsed === "string") unreadable.push({ path, reason: parsed });
-        else records.push(parsed);
+        else if (parsed !== undefined) records.push(parsed);
       }
       return { records, unreadable };
     },
   };
+}
+
+/** The record; or why it can't be read; or undefined if there is none. */
+async function readRecord(path: string, id: string): Promise<InstanceRecord | string | undefined> {
+  let text: string | undefined;
+  try {
+    text = await readTextIfExists(path);
+  } catch (error) {
+    return messageOf(error);
+  }
+  if (text === undefined) return undefined;
+  const parsed = parseRecord(text);
+  if (typeof parsed === "string" || parsed.id === id) return parsed;
+  return `it is the record of ${parsed.id}, and not of ${id}`;
 }
 
 function parseRecord(text: string): InstanceRecord | string {

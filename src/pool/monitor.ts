@@ -1,4 +1,4 @@
-/** Asks instances that are ready whether they still could serve a job, and tells of those that could not for too long. */
+/** Asks instances that are ready whether they still could serve a job, and tells of those that could not. */
 import { messageOf } from "../errors.ts";
 import type { Source } from "../sources/source.ts";
 import type { Entry } from "./entry.ts";
@@ -9,16 +9,25 @@ export interface MonitorOptions {
   source: Pick<Source, "check">;
   settings(): Pick<PoolSettings, "heartbeatTimeoutMs">;
   onSick(id: string, reason: string): void;
+  /** Told once of an instance that lives, but on which jobs will fail. */
+  onTrouble(id: string, reason: string): void;
 }
 
 /** Several questions may go unanswered before an instance counts as dead. */
 const QUESTIONS_PER_TIMEOUT = 4;
 const LONGEST_ANSWER_MS = 15_000;
 
+interface Question {
+  answered: Promise<void>;
+  controller: AbortController;
+  /** Nobody had claimed the instance when it was asked. */
+  wasIdle: boolean;
+}
+
 export class Monitor {
   readonly #options: MonitorOptions;
   readonly #askedAt = new Map<string, number>();
-  readonly #asking = new Map<string, Promise<void>>();
+  readonly #questions = new Map<string, Question>();
 
   constructor(options: MonitorOptions) {
     this.#options = options;
@@ -28,34 +37,53 @@ export class Monitor {
   tick(now = performance.now()): void {
     const { entries, source, settings } = this.#options;
     const timeoutMs = settings().heartbeatTimeoutMs;
+    this.#withdraw();
     if (source.check === undefined || timeoutMs === 0) return;
     for (const id of this.#askedAt.keys()) if (!entries.has(id)) this.#askedAt.delete(id);
     for (const [id, entry] of entries) {
       const last = this.#askedAt.get(id) ?? entry.seenAt;
       const isDue = now - last >= timeoutMs / QUESTIONS_PER_TIMEOUT;
-      if (entry.record.state !== "ready" || this.#asking.has(id) || !isDue) continue;
+      if (entry.record.state !== "ready" || this.#questions.has(id) || !isDue) continue;
       this.#askedAt.set(id, now);
-      const asking = this.#ask(id, entry, timeoutMs).finally(() => this.#asking.delete(id));
-      this.#asking.set(id, asking);
+      const wasIdle = entry.record.group === undefined;
+      const controller = new AbortController();
+      const answered = this.#ask(id, entry, timeoutMs, controller.signal).finally(() =>
+        this.#questions.delete(id),
+      );
+      this.#questions.set(id, { answered, controller, wasIdle });
     }
   }
 
-  /** Waits for the questions under way; they are short. */
+  /** Withdraws the questions under way. */
   async stop(): Promise<void> {
-    await Promise.allSettled(this.#asking.values());
+    const questions = [...this.#questions.values()];
+    for (const { controller } of questions) controller.abort();
+    await Promise.allSettled(questions.map(({ answered }) => answered));
   }
 
-  async #ask(id: string, entry: Entry, timeoutMs: number): Promise<void> {
-    const { source, onSick } = this.#options;
-    const { connectInfo } = entry.record;
+  /** What an idle instance is asked is nothing for one that serves a job, or is on its way out. */
+  #withdraw(): void {
+    for (const [id, { controller, wasIdle }] of this.#questions) {
+      const record = this.#options.entries.get(id)?.record;
+      const isAsBefore = record?.state === "ready" && (record.group === undefined) === wasIdle;
+      if (!isAsBefore) controller.abort();
+    }
+  }
+
+  async #ask(id: string, entry: Entry, timeoutMs: number, signal: AbortSignal): Promise<void> {
+    const { source, onSick, onTrouble } = this.#options;
+    const { connectInfo, data, group } = entry.record;
     if (connectInfo === undefined) return;
     const answerMs = Math.min(LONGEST_ANSWER_MS, timeoutMs / QUESTIONS_PER_TIMEOUT);
     try {
-      await source.check?.(connectInfo, AbortSignal.timeout(answerMs));
+      const instance = { id, connectInfo, data, isClaimed: group !== undefined };
+      const trouble = await source.check?.(instance, { answerMs, signal });
       entry.seenAt = performance.now();
+      const isNews = entry.trouble === undefined && entry.record.state === "ready" && !signal.aborted;
+      if (isNews && trouble !== undefined) onTrouble(id, trouble);
     } catch (error) {
       const silentMs = performance.now() - entry.seenAt;
-      if (silentMs < timeoutMs || entry.record.state !== "ready") return;
+      if (silentMs < timeoutMs || entry.record.state !== "ready" || signal.aborted) return;
       onSick(id, `it has not answered for ${Math.round(silentMs / 1_000)} s: ${messageOf(error)}`);
     }
   }

@@ -10,6 +10,7 @@ import { describeError, FleetingdError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { ConnectInfo, Source, SourceData, SourceStatus } from "../sources/source.ts";
 import { Driver } from "./driver.ts";
+import { Entries } from "./entries.ts";
 import { type Entry, newEntry } from "./entry.ts";
 import { type InstanceRecord, type InstanceState, newRecord } from "./instance.ts";
 import type { Journal } from "./journal.ts";
@@ -58,7 +59,7 @@ export class Pool {
   readonly #journal: Journal;
   readonly #log: Logger;
   readonly #source: Source;
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new Entries();
   readonly #driver: Driver;
   readonly #monitor: Monitor;
   readonly #records: Records;
@@ -74,7 +75,11 @@ export class Pool {
     this.#log = options.logger.child({ pool: options.name });
     const shared = { ...options, entries: this.#entries, logger: this.#log, settings: () => this.#settings };
     this.#driver = new Driver(shared);
-    this.#monitor = new Monitor({ ...shared, onSick: (id, reason) => void this.#lost(id, reason) });
+    this.#monitor = new Monitor({
+      ...shared,
+      onSick: (id, reason) => void this.#lost(id, reason),
+      onTrouble: (id, reason) => void this.#troubled(id, reason),
+    });
     this.#records = new Records(this.#entries, options.journal, this.#log);
     options.source.onLost((id, reason) => void this.#lost(id, reason));
     options.source.onTrouble?.((id, reason) => void this.#troubled(id, reason));
@@ -142,26 +147,25 @@ export class Pool {
   /** Gives `group` up to `n` instances: idle ones first, new ones for the rest. Answers at once. */
   async claim(group: string, n: number, now = Date.now()): Promise<ClaimResult> {
     this.#wasAsked = true;
-    const living = this.#living();
-    const idle = living
-      .filter(({ record }) => record.state === "ready" && record.group === undefined)
-      .sort((a, b) => this.#rank(a) - this.#rank(b) || a.record.createdAt - b.record.createdAt)
-      .slice(0, n);
-    for (const { record } of idle) Object.assign(record, { group, claimedAt: now });
-    // What is being made for the warm stock already is nearer to its end than anything begun now.
-    const underway = living
-      .filter(({ record }) => record.state === "creating" && record.group === undefined)
-      .sort((a, b) => a.record.createdAt - b.record.createdAt)
-      .slice(0, n - idle.length);
-    for (const { record } of underway) Object.assign(record, { group, claimedAt: now });
-    const room = this.#driver.isHeld ? 0 : Math.max(0, this.#driver.capacity - living.length);
-    const wanted = n - idle.length - underway.length;
+    const open = this.#entries.open();
+    const living = this.#entries.size - open.filter(({ buried }) => buried).length;
+    const unclaimed = open.filter(({ buried, record }) => !buried && record.group === undefined).sort(byAge);
+    const existing = [
+      ...unclaimed
+        .filter(({ record }) => record.state === "ready")
+        .sort((a, b) => this.#rank(a) - this.#rank(b) || byAge(a, b)),
+      // What is being made for the warm stock already is nearer to its end than anything begun now.
+      ...unclaimed.filter(({ record }) => record.state === "creating"),
+    ].slice(0, n);
+    for (const { record } of existing) Object.assign(record, { group, claimedAt: now });
+    const room = this.#driver.isHeld ? 0 : Math.max(0, this.#driver.capacity - living);
+    const wanted = n - existing.length;
     const fresh = Array.from({ length: Math.min(wanted, room) }, () =>
       newEntry(newRecord(this.name, group, now), false),
     );
     for (const entry of fresh) this.#entries.set(entry.record.id, entry);
 
-    const written = await this.#writeClaims([...idle, ...underway], fresh);
+    const written = await this.#writeClaims(existing, fresh);
     this.#driver.wake();
     if (written.accepted < n) return { accepted: written.accepted, reason: written.error ?? this.#whyFull() };
     return { accepted: n, reason: fresh.length > 0 ? this.#whyHeldBack() : undefined };
@@ -189,13 +193,13 @@ export class Pool {
       if (entry !== undefined && entry.record.group === group) await this.#end(entry, undefined);
       done.push(id);
     }
-    this.#driver.wake();
     return done;
   }
 
   /** The group's instances: what was claimed for it and is not gone. */
   list(group: string): InstanceView[] {
-    const own = [...this.#entries.values()].filter(({ record }) => record.group === group);
+    const own: Entry[] = [];
+    for (const entry of this.#entries.values()) if (entry.record.group === group) own.push(entry);
     for (const entry of own) if (entry.record.state === "failed") entry.told = true;
     return own.map(view);
   }
@@ -275,12 +279,20 @@ export class Pool {
           error = `the record of ${entry.record.id} could not be written: ${describeError(failure)}`;
           this.#log.error(error, { instance: entry.record.id });
           if (fresh.includes(entry)) await this.#drop(entry);
-          else unclaim(entry);
+          else this.#unclaim(entry);
           return 0;
         }
       }),
     );
     return { accepted: results.reduce<number>((sum, one) => sum + one, 0), error };
+  }
+
+  #unclaim(entry: Entry): void {
+    delete entry.record.group;
+    delete entry.record.claimedAt;
+    // Nobody knows how far the write has come.
+    entry.unsaved = true;
+    this.#entries.reopen(entry);
   }
 
   /** Forgets an instance of which nothing was made but perhaps a part of its record. */
@@ -309,18 +321,23 @@ export class Pool {
       endedAt: Date.now(),
       ...(reason === undefined ? {} : { lastError: reason }),
     });
+    this.#entries.reopen(entry);
     entry.step?.abort();
+    entry.ending = true;
     await writeOrLater(entry, this.#journal, this.#log);
+    entry.ending = false;
+    this.#driver.wake();
   }
 
   /** One that waits is replaced; of one that serves a job its group is told, which may still save something of it. */
   async #troubled(id: string, reason: string): Promise<void> {
     const entry = this.#entries.get(id);
-    if (entry === undefined) return;
+    if (entry?.record.state !== "ready") return;
     entry.trouble = reason;
     entry.record.lastError = reason;
-    if (entry.record.group === undefined) await this.#lost(id, reason);
-    else this.#log.warn("jobs on an instance will fail", { instance: id, reason });
+    const isIdle = entry.record.group === undefined;
+    this.#log.warn("jobs on an instance would fail", { instance: id, reason, replaced: isIdle });
+    if (isIdle) await this.#end(entry, reason);
   }
 
   async #lost(id: string, reason: string): Promise<void> {
@@ -328,39 +345,39 @@ export class Pool {
     if (entry?.record.state !== "ready") return;
     this.#log.warn("an instance ended by itself", { instance: id, reason });
     await this.#end(entry, reason);
-    this.#driver.wake();
   }
 
   async #adopt(record: InstanceRecord): Promise<void> {
     const entry = newEntry(record, true);
     this.#entries.set(record.id, entry);
     // Asked for every record, for what it holds must not be given to another instance before it is torn down.
-    const alive = await this.#resume(record);
+    const alive = await this.#resume(entry);
     if (record.state === "creating") {
       const lastError = "the daemon was restarted while it was made";
       Object.assign(record, { state: "failed", endedAt: Date.now(), lastError });
       await writeOrLater(entry, this.#journal, this.#log);
     } else if (record.state === "ready") {
-      if (alive) this.#log.info("took over an instance", { instance: record.id });
-      else await this.#end(entry, "its machine was gone when the daemon started");
+      if (!alive) await this.#end(entry, entry.trouble ?? "its machine was gone when the daemon started");
+      else if (entry.trouble === undefined) this.#log.info("took over an instance", { instance: record.id });
     }
   }
 
-  async #resume({ id, data }: InstanceRecord): Promise<boolean> {
+  async #resume(entry: Entry): Promise<boolean> {
+    const { id, data, group } = entry.record;
     try {
       return await this.#source.resume({ id, data, directory: this.#journal.directoryOf(id) });
     } catch (error) {
-      this.#log.error("an instance can't be taken over", { instance: id, error: messageOf(error) });
-      return false;
+      const reason = messageOf(error);
+      this.#log.error("an instance can't be taken over", { instance: id, error: reason });
+      // That says nothing of its machine: a job that goes on there is not ended for it.
+      entry.trouble = `it could not be taken over: ${reason}`;
+      return group !== undefined;
     }
   }
 }
 
-function unclaim(entry: Entry): void {
-  delete entry.record.group;
-  delete entry.record.claimedAt;
-  // Nobody knows how far the write has come.
-  entry.unsaved = true;
+function byAge(a: Entry, b: Entry): number {
+  return a.record.createdAt - b.record.createdAt;
 }
 
 function view(entry: Entry): InstanceView {

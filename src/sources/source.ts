@@ -8,7 +8,7 @@
  * - Calls for different instances run concurrently; for one instance they never overlap, but `delete`
  *   may follow an aborted `create`.
  * - `resume` is called once for every stored instance, before any `create`: it reserves what the instance holds, and
- *   says whether its machine still lives, which it then takes over.
+ *   says whether its machine still lives, which it then takes over. When it throws, that is not known; `delete` works all the same.
  */
 
 /** How to reach an instance. */
@@ -46,6 +46,22 @@ export interface StoredInstance {
   id: string;
   directory: string;
   data: SourceData;
+}
+
+/** An instance that is ready. */
+export interface CheckedInstance {
+  id: string;
+  connectInfo: ConnectInfo;
+  data: SourceData;
+  /** It serves a job, or may: nothing in it is to be disturbed or trusted. */
+  isClaimed: boolean;
+}
+
+export interface CheckOptions {
+  /** How long it may take to answer. */
+  answerMs: number;
+  /** Ends the check when nobody wants to know any more, as when an idle instance is claimed. */
+  signal: AbortSignal;
 }
 
 /** How many more instances a source can bear. */
@@ -89,8 +105,12 @@ export interface Source {
   resume(instance: StoredInstance): Promise<boolean>;
   /** Besides those whose `create` has begun and whose `delete` has not ended. A source without it has no bound. */
   room?(): Promise<Room>;
-  /** Resolves if the instance could serve a job. @throws the reason why it can't */
-  check?(connectInfo: ConnectInfo, signal: AbortSignal): Promise<void>;
+  /**
+   * Looks at an instance that is ready, now and then.
+   * @returns why jobs on it will fail, or undefined
+   * @throws the reason why it does not answer
+   */
+  check?(instance: CheckedInstance, options: CheckOptions): Promise<string | undefined>;
   /** Calls `listener` when an instance ended by itself (its machine crashed, was powered off, or vanished). */
   onLost(listener: (id: string, reason: string) => void): void;
   /** Calls `listener` when an instance lives on, but jobs on it will fail. */

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { execa } from "execa";
@@ -122,6 +122,11 @@ describe("while a VM serves a job", { skip: needsNamespace() }, () => {
       (text) => JSON.stringify({ ...JSON.parse(text), version: 99, news: true }),
       /could not be read and is left alone.*a newer fleetingd wrote it \(record version 99;.*install that version again/,
     ],
+    [
+      "a record that describes no VM",
+      (text) => JSON.stringify({ ...JSON.parse(text), data: { slot: "none" } }),
+      /could not be read and is left alone.*does not describe a local VM/,
+    ],
   ];
   for (const [what, damage, sentence] of damages) {
     test(`${what} costs nothing, and with it its VM comes back`, async () => {
@@ -152,6 +157,31 @@ describe("while a VM serves a job", { skip: needsNamespace() }, () => {
       await servesAnotherJob();
     });
   }
+
+  test("a copy of a record's folder ends nothing, and what lies beside the folders is left alone", async () => {
+    await kill();
+    const strange = ["copy", "fl-copy", "notes.txt", "backup"].map((name) =>
+      join(world.stateDirectory, "vms", name),
+    );
+    const [copy = "", second = "", notes = "", backup = ""] = strange;
+    const own = join(world.stateDirectory, "vms", job.id);
+    const filter = (path: string): boolean => !path.endsWith(".sock");
+    for (const path of [copy, second]) await cp(own, path, { recursive: true, filter });
+    await writeFile(notes, "mine");
+    await mkdir(backup);
+    await start();
+    await logged(
+      new RegExp(`could not be read and is left alone.*it is the record of ${job.id}, and not of`),
+    );
+    await jobGoesOn();
+    await kill();
+    for (const path of [copy, second]) await rm(path, { recursive: true });
+    await start();
+    await jobGoesOn();
+    for (const path of [notes, backup]) assert.ok(await exists(path), path);
+    for (const path of [notes, backup]) await rm(path, { recursive: true });
+    await servesAnotherJob();
+  });
 
   test("a second daemon is refused, whatever it has in common with the first", async () => {
     const config = await readFile(join(world.folder, "config.toml"), "utf8");

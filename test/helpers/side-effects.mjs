@@ -4,6 +4,7 @@
  * Every change that the daemon makes to its host (a file written, renamed, removed; a program started; a signal; a command
  * to a hypervisor) has a boundary before it and one after it. From the moment that SIGUSR2 arrives they are counted:
  *
+ *     FLEETINGD_ARMED=1                they are from the beginning
  *     FLEETINGD_BOUNDARY_LOG=FILE      each is written there, one a line
  *     FLEETINGD_CRASH_AT=LABEL#TIMES   SIGKILL at the boundary of this label when it comes for the n-th time; or
  *     FLEETINGD_CRASH_AT=N             at the n-th of all
@@ -26,13 +27,15 @@ const kill = process.kill.bind(process);
 const SLOW_MS = 100;
 const WRITING = /[wa+]/;
 
-let armed = false;
+let armed = process.env["FLEETINGD_ARMED"] === "1";
 let total = 0;
 const times = new Map();
-process.on("SIGUSR2", () => {
-  armed = true;
-  if (logPath !== undefined) appendFileSync(logPath, "");
-});
+if (logPath !== undefined) {
+  process.on("SIGUSR2", () => {
+    armed = true;
+    appendFileSync(logPath, "");
+  });
+}
 
 function boundary(label) {
   if (!armed) return;
@@ -49,6 +52,7 @@ function normalize(text) {
     .replace(/fl-[a-z0-9]{12}/g, "ID")
     .replace(/fltap[0-9a-f]{8}/g, "TAP")
     .replace(/\b\d+\.\d+\.\d+\.\d+(\/\d+)?\b/g, "ADDRESS")
+    .replace(/(daemon\.lock)\.\d+/g, "$1.PID")
     .replace(/\.[0-9a-f]{12}\.tmp\b/g, ".TMP")
     .replace(/(seed\.iso)\.[A-Za-z0-9]{6}\b/g, "$1.XXXXXX")
     .replace(/(\/[^/ ]+)+(\/[^/ ]+\/[^/ ]+)/g, "…$2");

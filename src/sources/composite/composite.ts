@@ -8,7 +8,8 @@ import { sleep } from "../../host/wait.ts";
 import type { Logger } from "../../log.ts";
 import { Health } from "../remote/health.ts";
 import {
-  type ConnectInfo,
+  type CheckedInstance,
+  type CheckOptions,
   type CreateContext,
   type CreatedInstance,
   type Room,
@@ -99,8 +100,8 @@ export class CompositeSource implements Source {
     return member.costPerHour + this.#members.indexOf(member) * POSITION_COST;
   }
 
-  async check(info: ConnectInfo, signal: AbortSignal): Promise<void> {
-    await this.#members[0]?.source.check?.(info, signal);
+  async check(instance: CheckedInstance, options: CheckOptions): Promise<string | undefined> {
+    return this.#memberOf(instance.data)?.source.check?.(instance, options);
   }
 
   /** Tries one source after the other; what one has begun is removed before the next one is asked. */

@@ -16,12 +16,15 @@ import { ensureDirectory, removeTree } from "../../host/files.ts";
 import { readSshBanner, waitForLogin } from "../../host/ssh.ts";
 import { CONSOLE_LOG, type RunningVm } from "../../hypervisor/driver.ts";
 import { type Clone, createClone } from "../../images/clones.ts";
+import { goldenDiskPath } from "../../images/golden.ts";
 import type { GoldenImage } from "../../images/image.ts";
 import type { Logger } from "../../log.ts";
 import type { Ipv6Prefix } from "../../network/ipv6.ts";
 import type { Leases } from "../../network/leases.ts";
 import { parseVmSubnet, type SlotNetwork, slotNetwork, type VmSubnet } from "../../network/slots.ts";
 import type {
+  CheckedInstance,
+  CheckOptions,
   ConnectInfo,
   CreateContext,
   CreatedInstance,
@@ -30,6 +33,7 @@ import type {
   SourceData,
   StoredInstance,
 } from "../source.ts";
+import { fullFromInside, fullFromOutside } from "./disk-room.ts";
 import type { GoldenImages } from "./golden-images.ts";
 import type { LocalHost } from "./host.ts";
 import { consoleTail } from "./prebuild.ts";
@@ -62,6 +66,8 @@ export interface LocalSourceOptions {
 }
 
 const SSH_PORT = 22;
+/** In a clone's folder. */
+const CLONE_DISK = "disk";
 
 export class LocalSource implements Source {
   readonly name = "local";
@@ -161,9 +167,9 @@ export class LocalSource implements Source {
     if (data.process === undefined) return false;
     const vm = await this.#options.host.hypervisor.adopt({ id, directory, process: data.process });
     if (vm === undefined) return false;
-    await this.#attach(networkOf(data));
     this.#running.set(id, vm);
     this.#watch(id, vm);
+    await this.#attach(networkOf(data));
     return true;
   }
 
@@ -182,8 +188,15 @@ export class LocalSource implements Source {
     return host.admission.room({ memoryMiB, vcpus }, diskDirectory);
   }
 
-  async check({ address, port }: ConnectInfo, signal: AbortSignal): Promise<void> {
-    await readSshBanner(address, port, signal);
+  async check(instance: CheckedInstance, { answerMs, signal }: CheckOptions): Promise<string | undefined> {
+    const { address, port } = instance.connectInfo;
+    await readSshBanner(address, port, AbortSignal.any([signal, AbortSignal.timeout(answerMs)]));
+    if (!instance.isClaimed) return fullFromInside(instance.connectInfo, signal);
+    const data = parseLocalData(instance.id, instance.data);
+    if (data === undefined) return undefined;
+    const { cloneDirectory, goldenImage } = data;
+    const golden = goldenDiskPath(dirname(dirname(cloneDirectory)), goldenImage);
+    return fullFromOutside(join(cloneDirectory, CLONE_DISK), golden);
   }
 
   /** A VM that an earlier daemon started, perhaps without living long enough to note its process. */
@@ -196,7 +209,7 @@ export class LocalSource implements Source {
   async #makeClone(directory: string, golden: GoldenImage): Promise<Clone> {
     try {
       await ensureDirectory(directory);
-      return await createClone(golden, join(directory, "disk"));
+      return await createClone(golden, join(directory, CLONE_DISK));
     } catch (error) {
       throw explainDiskFull(error, "another clone", this.#options.diskDirectory);
     }

@@ -3,11 +3,14 @@
  * carries our mark; nothing else is ever touched.
  */
 import { dirname, join } from "node:path";
-import { exists, listDirectory, removeTree } from "../../host/files.ts";
+import { exists, listFolders, removeTree } from "../../host/files.ts";
 import type { Logger } from "../../log.ts";
 import type { StoredInstance } from "../source.ts";
 import type { LocalHost } from "./host.ts";
 import { cloneSuffix, clonesDirectory, networkOf, parseLocalData } from "./vm.ts";
+
+/** How instances are named. */
+const INSTANCE = /^fl-[a-z0-9]+$/;
 
 /**
  * Removes what no record names. Call it once at start, before anything new is made.
@@ -40,22 +43,22 @@ export async function sweepLocalHost(
   const clones = new Set(data.map(({ cloneDirectory }) => cloneDirectory));
   const parents = new Set([...diskDirectories.map(clonesDirectory), ...[...clones].map(dirname)]);
   const suffix = cloneSuffix(host.stateDirectory);
-  for (const parent of parents) await removeOthers(parent, suffix, clones, logger);
-  await removeOthers(vmsDirectory, "", known, logger);
+  for (const parent of parents) await removeOthers(parent, (name) => name.endsWith(suffix), clones, logger);
+  await removeOthers(vmsDirectory, (name) => INSTANCE.test(name), known, logger);
   await removeTree(prebuildDirectory);
 }
 
-/** Removes all folders in `parent` whose name ends so, but those to keep. */
+/** Removes all folders in `parent` that are ours by their name, but those to keep. */
 async function removeOthers(
   parent: string,
-  suffix: string,
+  isOurs: (name: string) => boolean,
   keep: ReadonlySet<string>,
   logger: Logger,
 ): Promise<void> {
-  for (const name of await listDirectory(parent)) {
+  for (const name of await listFolders(parent)) {
     const path = join(parent, name);
     // A record that lies there is the pool's to judge, whatever it says.
-    if (!name.endsWith(suffix) || keep.has(path) || (await exists(join(path, "record.json")))) continue;
+    if (!isOurs(name) || keep.has(path) || (await exists(join(path, "record.json")))) continue;
     logger.warn("removing a folder that belongs to no VM", { path });
     await removeTree(path);
   }

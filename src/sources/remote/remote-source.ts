@@ -10,6 +10,8 @@ import { FleetingdError } from "../../errors.ts";
 import { readSshBanner, waitForLogin } from "../../host/ssh.ts";
 import type { Logger } from "../../log.ts";
 import type {
+  CheckedInstance,
+  CheckOptions,
   ConnectInfo,
   CreateContext,
   CreatedInstance,
@@ -149,8 +151,10 @@ export class RemoteSource implements Source {
     };
   }
 
-  async check({ address, port }: ConnectInfo, signal: AbortSignal): Promise<void> {
-    await readSshBanner(address, port, signal);
+  async check({ connectInfo }: CheckedInstance, { answerMs, signal }: CheckOptions): Promise<undefined> {
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(answerMs)]);
+    await readSshBanner(connectInfo.address, connectInfo.port, limit);
+    return undefined;
   }
 
   status(): readonly SourceStatus[] {

@@ -20,10 +20,20 @@ type guest struct {
 	powerOff func()
 	// Its network comes up and says nothing.
 	isMute bool
+	// Closed when the hypervisor has said that it runs.
+	seen chan struct{}
 }
 
-// No guest powers off before its hypervisor has answered for the first time.
-const bootTime = 200 * time.Millisecond
+// A real guest takes seconds to come so far that it can power off.
+const longestBoot = 10 * time.Second
+
+// boots returns when somebody has seen the guest run.
+func (g *guest) boots() {
+	select {
+	case <-g.seen:
+	case <-time.After(longestBoot):
+	}
+}
 
 func (g *guest) run() {
 	var err error
@@ -32,7 +42,7 @@ func (g *guest) run() {
 	} else if report := g.findReportDisk(); report != nil {
 		err = g.prebuild(report)
 	} else {
-		time.Sleep(bootTime)
+		g.boots()
 		g.tiny()
 	}
 	if err != nil {
@@ -64,7 +74,7 @@ func (g *guest) pressButton() {
 // prebuild writes the report that a real one ends with, and powers off.
 func (g *guest) prebuild(report *os.File) error {
 	g.say("fleetingd-prebuild: pretending")
-	time.Sleep(bootTime)
+	g.boots()
 	files := map[string]string{
 		"version":                "1\n",
 		"cloud-init/result.json": `{"v1": {"datasource": null, "errors": []}}`,

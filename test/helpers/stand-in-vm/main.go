@@ -60,7 +60,10 @@ func run(vm *machine, fault string) error {
 		// Not select: without anything else to do the runtime would call that a deadlock.
 		time.Sleep(24 * time.Hour)
 	}
-	guest := &guest{vm: vm, console: console, tap: tap, powerOff: func() { ended <- 0 }, isMute: fault == "mute"}
+	guest := &guest{
+		vm: vm, console: console, tap: tap, powerOff: func() { ended <- 0 },
+		isMute: fault == "mute", seen: make(chan struct{}),
+	}
 	monitor, err := listen(vm.monitorPath, guest, func() { ended <- 0 })
 	if err != nil {
 		return err

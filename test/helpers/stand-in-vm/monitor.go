@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 )
 
 type monitor struct {
@@ -26,13 +27,14 @@ func listen(path string, guest *guest, quit func()) (*monitor, error) {
 	if err != nil {
 		return nil, err
 	}
+	seen := sync.OnceFunc(func() { close(guest.seen) })
 	go func() {
 		for {
 			connection, err := listener.Accept()
 			if err != nil {
 				return
 			}
-			serve(connection, guest, quit)
+			serve(connection, guest, seen, quit)
 		}
 	}()
 	return &monitor{listener: listener, path: path}, nil
@@ -43,7 +45,7 @@ func (m *monitor) close() {
 	_ = m.listener.Close()
 }
 
-func serve(connection net.Conn, guest *guest, quit func()) {
+func serve(connection net.Conn, guest *guest, seen, quit func()) {
 	defer connection.Close()
 	say := func(text string) { fmt.Fprintf(connection, "%s\r\n", text) }
 	answer := func(id json.RawMessage, key, value string) {
@@ -67,6 +69,7 @@ func serve(connection net.Conn, guest *guest, quit func()) {
 			answer(asked.ID, "return", "{}")
 		case negotiated && asked.Execute == "query-status":
 			answer(asked.ID, "return", `{"status": "running", "singlestep": false, "running": true}`)
+			seen()
 		case negotiated && asked.Execute == "system_powerdown":
 			answer(asked.ID, "return", "{}")
 			guest.pressButton()

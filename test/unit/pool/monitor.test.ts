@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { describe, test } from "node:test";
 import { type Entry, newEntry } from "../../../src/pool/entry.ts";
 import { newRecord } from "../../../src/pool/instance.ts";
@@ -37,12 +38,14 @@ describe("the monitor", () => {
     const monitor = new Monitor({
       entries: new Map([dead, living].map((entry) => [entry.record.id, entry])),
       source: {
-        check: async ({ address }) => {
-          if (address === connectInfo.address) throw new Error("no route");
+        check: async (instance) => {
+          if (instance.connectInfo.address === connectInfo.address) throw new Error("no route");
+          return undefined;
         },
       },
       settings: () => ({ heartbeatTimeoutMs: TIMEOUT_MS }),
       onSick: (id, reason) => sick.push(`${id} ${reason}`),
+      onTrouble: assert.fail,
     });
     await tickUntil(monitor, () => sick.length > 0);
     assert.ok(sick.every((text) => text.startsWith(dead.record.id)));
@@ -57,19 +60,67 @@ describe("the monitor", () => {
     const monitor = new Monitor({
       entries: new Map([creating, slow].map((entry) => [entry.record.id, entry])),
       source: {
-        check: async (_, signal) => {
+        check: async (_, { answerMs }) => {
           asked++;
           asking++;
           assert.equal(asking, 1);
-          // A timer of its own, for the signal's keeps no process alive.
-          for (; !signal.aborted; ) await new Promise((resolve) => setTimeout(resolve, 1));
+          await new Promise((resolve) => setTimeout(resolve, answerMs));
           asking--;
+          return undefined;
         },
       },
       settings: () => ({ heartbeatTimeoutMs: TIMEOUT_MS }),
       onSick: assert.fail,
+      onTrouble: assert.fail,
     });
     await tickUntil(monitor, () => asked >= 3);
+  });
+
+  test("tells once of one that answers and has trouble, and knows whether a job is there", async () => {
+    const [idle, claimed] = [ready(), ready()];
+    claimed.record.group = "g";
+    const told: string[] = [];
+    let asked = 0;
+    const entries = new Map([idle, claimed].map((entry) => [entry.record.id, entry]));
+    const monitor = new Monitor({
+      entries,
+      source: {
+        check: async ({ isClaimed }) => {
+          asked++;
+          return isClaimed ? "full" : undefined;
+        },
+      },
+      settings: () => ({ heartbeatTimeoutMs: TIMEOUT_MS }),
+      onSick: assert.fail,
+      onTrouble: (id, reason) => {
+        told.push(`${id} ${reason}`);
+        Object.assign(entries.get(id) ?? {}, { trouble: reason });
+      },
+    });
+    await tickUntil(monitor, () => asked >= 6);
+    assert.deepEqual(told, [`${claimed.record.id} full`]);
+  });
+
+  test("asks an idle one nothing more when it is claimed, and holds nothing of that against it", async () => {
+    const entry = ready();
+    let withdrawn = false;
+    const monitor = new Monitor({
+      entries: new Map([[entry.record.id, entry]]),
+      source: {
+        check: async ({ isClaimed }, { signal }) => {
+          if (isClaimed) return undefined;
+          entry.record.group = "g";
+          await once(signal, "abort");
+          withdrawn = true;
+          throw new Error("aborted");
+        },
+      },
+      settings: () => ({ heartbeatTimeoutMs: TIMEOUT_MS }),
+      onSick: assert.fail,
+      onTrouble: assert.fail,
+    });
+    entry.seenAt -= TIMEOUT_MS;
+    await tickUntil(monitor, () => withdrawn);
   });
 
   test("0 asks nobody", async () => {
@@ -80,6 +131,7 @@ describe("the monitor", () => {
       source: { check: assert.fail },
       settings: () => ({ heartbeatTimeoutMs: 0 }),
       onSick: assert.fail,
+      onTrouble: assert.fail,
     });
     monitor.tick();
     await monitor.stop();

@@ -215,6 +215,27 @@ describe("a pool", () => {
     assert.notEqual(idle(second)[0]?.id, gone);
   });
 
+  test("ends no job because an instance can't be taken over, only what waits", async () => {
+    const first = await startPool({ warm: 1 });
+    await eventually("a warm one", () => idle(first).length === 1);
+    await first.claim("g", 1);
+    await eventually("another warm one", () => idle(first).length === 1);
+    await first.stop();
+    const [waiting, job] = [idle(first)[0]?.id ?? "", first.list("g")[0]?.id ?? ""];
+    source.resume = async () => {
+      throw new Error("nft is broken");
+    };
+    const second = await startPool({ warm: 1 });
+    assert.deepEqual(
+      second.list("g").map(({ id, state }) => [id, state]),
+      [[job, "ready"]],
+    );
+    assert.throws(() => second.heartbeat("g", job), /could not be taken over: nft is broken/);
+    await eventually("a new warm one", () => idle(second).some(({ id }) => id !== waiting));
+    await second.release("g", [job]);
+    await eventually("both are gone", () => !source.machines.has(job) && !source.machines.has(waiting));
+  });
+
   test("rolls idle instances over to a new image, never below the warm count, and leaves claimed ones", async () => {
     const pool = await startPool({ warm: 3 });
     await eventually("three warm ones", () => idle(pool).length === 3);

@@ -1,0 +1,142 @@
+/**
+ * A world whose daemon is killed again and again while a job is connected to one of its instances: nothing of that may ever
+ * change, and whatever else the dead one left is in order as soon as its successor has come to rest.
+ *
+ *     FLEETINGD_CRASH_EVERY=N    only every N-th boundary, for a quick look
+ */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { ConnectInfoResponse } from "../../src/gen/fleeting.ts";
+import { exists } from "../../src/host/files.ts";
+import type { Login } from "../../src/host/ssh.ts";
+import { waitFor } from "../../src/host/wait.ts";
+import { Host } from "../system/plugin/host.ts";
+import { logIn, type TestDaemon } from "./daemon.ts";
+import { STAND_IN_POOL, type StandInWorld, type StartOptions } from "./stand-in-world.ts";
+
+const TIMEOUT_MS = 60_000;
+const EVERY = Number(process.env["FLEETINGD_CRASH_EVERY"] ?? 1);
+
+export class CrashSite {
+  readonly world: StandInWorld;
+  readonly #pool: Readonly<Record<string, unknown>>;
+  readonly #boundaryLog: string;
+  #plugin: Host | undefined;
+  #job: { id: string; info: ConnectInfoResponse; login: Login } | undefined;
+  /** Every id that was ever seen, and is no more. */
+  readonly #gone = new Set<string>();
+  #known: string[] = [];
+
+  constructor(world: StandInWorld, pool: Readonly<Record<string, unknown>>) {
+    this.world = world;
+    this.#pool = pool;
+    this.#boundaryLog = join(world.folder, "boundaries.log");
+  }
+
+  /** Starts a daemon with `warm` idle instances, and a job in one more. */
+  async open(warm: number): Promise<void> {
+    const daemon = await this.start();
+    await daemon.untilWarm(STAND_IN_POOL, warm);
+    this.#plugin = await Host.start();
+    await this.#plugin.init({ pool: STAND_IN_POOL, group: "job", socket: daemon.socket });
+    assert.equal(await this.#plugin.increase(1), 1);
+    const [{ instance: id = "" } = {}] = await this.#plugin.update();
+    const info = await this.#plugin.connectInfo(id);
+    this.#job = { id, info, login: await logIn(info) };
+    await this.converged(daemon, warm);
+    await this.kill(daemon);
+  }
+
+  /** Removes everything, and asserts that nothing is left. */
+  async close(): Promise<void> {
+    this.#job?.login.close();
+    await this.#plugin?.close();
+    const daemon = await this.world.start({ ephemeral: true, pool: this.#pool });
+    assert.ok(await daemon.stop(), daemon.log());
+    await this.world.assertOnly(async () => []);
+    await this.world.remove();
+  }
+
+  start(options: StartOptions = {}): Promise<TestDaemon> {
+    return this.world.start({ ...options, pool: { ...this.#pool, ...options.pool } });
+  }
+
+  /** A daemon that writes down its boundaries from `arm` on, and dies at one of them if that is wanted. */
+  async startArmable(crashAt = "", options: StartOptions = {}): Promise<TestDaemon> {
+    await rm(this.#boundaryLog, { force: true });
+    const env = { FLEETINGD_BOUNDARY_LOG: this.#boundaryLog, FLEETINGD_CRASH_AT: crashAt, ...options.env };
+    return this.start({ ...options, preload: ["side-effects.mjs"], env });
+  }
+
+  async arm(daemon: TestDaemon): Promise<void> {
+    daemon.process.kill("SIGUSR2");
+    const armed = async () => ((await exists(this.#boundaryLog)) ? true : undefined);
+    await waitFor(armed, { timeoutMs: TIMEOUT_MS, intervalMs: 2, what: "the boundaries to count" });
+  }
+
+  /** Those since it was armed. */
+  async boundaries(): Promise<string[]> {
+    return (await readFile(this.#boundaryLog, "utf8")).trim().split("\n");
+  }
+
+  /** Also one that is dead already. */
+  async kill(daemon: TestDaemon): Promise<void> {
+    daemon.client.close();
+    if (daemon.process.signalCode !== null) return;
+    const exited = once(daemon.process, "exit");
+    daemon.process.kill("SIGKILL");
+    await exited;
+  }
+
+  /** Waits until there are the job's instance and so many others, and asserts that there is nothing else. */
+  async converged(daemon: TestDaemon, others: number): Promise<void> {
+    await untilReady(daemon, 1 + others);
+    await this.world.assertOnly(async () => (await daemon.status()).instances);
+    const ids = (await daemon.status()).instances.map(({ id }) => id);
+    for (const id of this.#known) if (!ids.includes(id)) this.#gone.add(id);
+    for (const id of ids) assert.ok(!this.#gone.has(id), `the id ${id} was used twice`);
+    this.#known = ids;
+  }
+
+  async jobGoesOn(): Promise<void> {
+    const [job, plugin] = [this.#job, this.#plugin];
+    assert.ok(job !== undefined && plugin !== undefined);
+    const { stdout, exitCode } = await job.login.exec("hostname", TIMEOUT_MS);
+    assert.deepEqual([stdout.trim(), exitCode], [job.id, 0], "the open connection is still answered");
+    const states = await plugin.updateUntilAvailable();
+    assert.deepEqual(
+      states.map(({ instance }) => instance),
+      [job.id],
+    );
+    await plugin.heartbeat(job.id);
+    assert.deepEqual(await plugin.connectInfo(job.id), job.info);
+  }
+}
+
+/** Those at which a daemon is to be killed. */
+export function sampled(boundaries: readonly string[]): string[] {
+  return boundaries.filter((_, index) => index % EVERY === 0);
+}
+
+/** Waits until there are so many instances, and all of them can be used. */
+export async function untilReady(daemon: TestDaemon, count: number): Promise<void> {
+  await waitFor(
+    async () => {
+      const { instances } = await daemon.status();
+      const isReady = instances.length === count && instances.every(({ state }) => state === "ready");
+      return isReady ? true : undefined;
+    },
+    { timeoutMs: TIMEOUT_MS, intervalMs: 10, what: `${count} instances, all ready` },
+  );
+}
+
+/** A call may only fail because the daemon dies. */
+export async function died(daemon: TestDaemon, error: unknown): Promise<void> {
+  const isDead = async () => (daemon.process.signalCode === null ? undefined : true);
+  const options = { timeoutMs: TIMEOUT_MS, intervalMs: 2, what: "the daemon's death" };
+  await waitFor(isDead, options).catch(() => {
+    throw error;
+  });
+}

@@ -1,0 +1,49 @@
+import assert from "node:assert/strict";
+import { mkdtemp, open, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fullFromOutside } from "../../../src/sources/local/disk-room.ts";
+
+const MIB = 1024 ** 2;
+
+describe("a clone, from outside", () => {
+  let folder: string;
+  let golden: string;
+
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), "disk-room-"));
+    golden = await makeFile("golden", 32, 8);
+  });
+  after(() => rm(folder, { recursive: true }));
+
+  /** A file of that size of which only a part was written. */
+  async function makeFile(name: string, sizeMiB: number, writtenMiB: number): Promise<string> {
+    const path = join(folder, name);
+    const file = await open(path, "w");
+    await file.write(Buffer.alloc(writtenMiB * MIB, "data"));
+    await file.truncate(sizeMiB * MIB);
+    await file.sync();
+    await file.close();
+    return path;
+  }
+
+  test("has room until nearly all of its disk was written, the golden image's part included", async () => {
+    // A reflink is as long as its golden image, and has its blocks; an overlay has neither.
+    assert.equal(await fullFromOutside(await makeFile("reflink", 32, 28), golden), undefined);
+    assert.match(
+      (await fullFromOutside(await makeFile("full reflink", 32, 31), golden)) ?? "",
+      /nearly full/,
+    );
+    assert.equal(await fullFromOutside(await makeFile("overlay", 20, 20), golden), undefined);
+    assert.match(
+      (await fullFromOutside(await makeFile("full overlay", 23, 23), golden)) ?? "",
+      /its disk is nearly full: 0\.0 of 0\.0 GiB were written/,
+    );
+  });
+
+  test("is none where one of the two is gone", async () => {
+    assert.equal(await fullFromOutside(join(folder, "nowhere"), golden), undefined);
+    assert.equal(await fullFromOutside(golden, join(folder, "nowhere")), undefined);
+  });
+});
