@@ -1,0 +1,109 @@
+/** The daemon with a pool at a real Incus server: what a runner sees, across restarts of both. */
+import assert from "node:assert/strict";
+import { rm } from "node:fs/promises";
+import { after, before, describe, test } from "node:test";
+import type { PoolSourceStatus } from "../../src/api/status.ts";
+import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
+import { State } from "../../src/gen/fleeting.ts";
+import { waitFor } from "../../src/host/wait.ts";
+import { logIn, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
+import { type IncusServer, startIncusServer, TINY_IMAGE } from "../helpers/incus-server.ts";
+import { needsNamespace } from "../helpers/namespace.ts";
+import { failOnLeaks } from "../helpers/suite.ts";
+
+const TIMEOUT_MS = 60_000;
+
+failOnLeaks();
+
+describe("a daemon with a pool at Incus", { skip: needsNamespace() }, () => {
+  let server: IncusServer;
+  let daemon: TestDaemon;
+  let plugin: PluginClient;
+
+  before(async () => {
+    server = await startIncusServer();
+    daemon = await startTestDaemon({ pools: toml(server), keepVms: true, keepDirectory: true });
+    await daemon.untilWarm("ci", 1);
+    plugin = await daemon.attach({ pool: "ci", group: "g" });
+  });
+  after(async () => {
+    await daemon.stop();
+    await rm(daemon.directory, { recursive: true, force: true });
+    await server.remove();
+  });
+
+  const until = (what: string, condition: () => Promise<boolean>): Promise<true> =>
+    waitFor(async () => ((await condition()) ? true : undefined), {
+      timeoutMs: TIMEOUT_MS,
+      intervalMs: 100,
+      what,
+    });
+  const running = async (): Promise<string[]> =>
+    (await plugin.update()).filter(({ state }) => state === State.RUNNING).map(({ instance }) => instance);
+  const source = async (): Promise<PoolSourceStatus | undefined> =>
+    (await daemon.status()).pools[0]?.sources[0];
+  const names = async (): Promise<string[]> =>
+    (await server.inside("incus list --format csv --columns n")).split("\n").filter((name) => name !== "");
+
+  test("a job runs in an instance, and it is gone afterwards", async () => {
+    assert.equal(await plugin.increase(2), 2);
+    await until("two instances", async () => (await running()).length === 2);
+    const [first = "", second = ""] = await running();
+    const login = await logIn(await plugin.connectInfo(first), TIMEOUT_MS);
+    assert.equal((await login.exec("hostname", TIMEOUT_MS)).stdout.trim(), first);
+    login.close();
+    await plugin.decrease([first]);
+    await until("it to be gone", async () => !(await names()).includes(first));
+    assert.ok((await names()).includes(second));
+  });
+
+  test("its instances outlive it, and the next daemon has them again", async () => {
+    const before = await running();
+    assert.equal(await daemon.stop(), true);
+    daemon = await daemon.restart();
+    plugin = await daemon.attach({ pool: "ci", group: "g" });
+    assert.deepEqual(await running(), before);
+    const login = await logIn(await plugin.connectInfo(before[0] ?? ""), TIMEOUT_MS);
+    login.close();
+  });
+
+  test("while the server is away its status says so, jobs go on, and then it makes instances again", async () => {
+    const before = await running();
+    await server.stop();
+    await until("the source to fail", async () => (await source())?.state === "failing");
+    assert.match((await source())?.problem ?? "", /the Incus server .* can't be asked/);
+    const login = await logIn(await plugin.connectInfo(before[0] ?? ""), TIMEOUT_MS);
+    login.close();
+    await server.start();
+    await until("the source to work", async () => (await source())?.state === "ok");
+    assert.deepEqual(await running(), before);
+    await until("the pool to have room", async () => (await plugin.increase(1)) === 1);
+    await until("another instance", async () => (await running()).length === before.length + 1);
+  });
+
+  test("a daemon that takes its instances along deletes them all, and no other", async () => {
+    await server.inside(`incus launch ${TINY_IMAGE} stranger >/dev/null`);
+    assert.equal(await daemon.stop(), true);
+    daemon = await startTestDaemon({ pools: toml(server), directory: daemon.directory, keepDirectory: true });
+    assert.equal(await daemon.stop(), true);
+    assert.deepEqual(await names(), ["stranger"]);
+    await server.inside("incus delete --force stranger");
+  });
+});
+
+function toml(server: IncusServer): string {
+  const keys = {
+    type: "incus",
+    url: server.url,
+    client_certificate: server.clientCertificate,
+    client_key: server.clientKey,
+    server_certificate: server.serverCertificate,
+    instance_type: "container",
+    image: TINY_IMAGE,
+    size: "c1-m1",
+    poll_interval: "1s",
+    request_timeout: "5s",
+  };
+  const lines = Object.entries(keys).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
+  return `[sources.rack]\n${lines.join("\n")}\n[pools.ci]\nsources = ["rack"]\nwarm_instances = 1\nmax_instances = 5\n`;
+}
