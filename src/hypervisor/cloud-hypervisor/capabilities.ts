@@ -29,7 +29,7 @@ export function capabilitiesOf(version: string): Capabilities {
       "UNAVAILABLE",
       `Cloud Hypervisor ${version} is too old: VMs need version ${OLDEST} or newer`,
       {
-        hint: `Install version ${SNAPSHOTS} or newer, which can also resume clones from snapshots; or set hypervisor = "qemu".`,
+        hint: `Install version ${IMAGE_TYPES} or newer, for older ones guess a disk's format; or set hypervisor = "qemu".`,
       },
     );
   }

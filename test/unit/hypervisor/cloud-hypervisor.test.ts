@@ -59,7 +59,7 @@ describe("versions", () => {
     assert.throws(() => capabilitiesOf("37.0.0"), {
       code: "UNAVAILABLE",
       message: "Cloud Hypervisor 37.0.0 is too old: VMs need version 38 or newer",
-      hint: /version 52 or newer.*hypervisor = "qemu"/,
+      hint: /version 51 or newer.*hypervisor = "qemu"/,
     });
     assert.throws(() => capabilitiesOf("unknown"), { code: "UNAVAILABLE" });
   });
