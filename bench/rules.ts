@@ -24,7 +24,9 @@ const EGRESS = "lo";
 /** Rules as a daemon has them, with the VMs of slots 0 to `count` - 1. */
 export async function openRules(count: number): Promise<Ruleset> {
   const policies = new Map([[DEFAULT_POLICY.name, DEFAULT_POLICY]]);
-  const options = { subnets: [BENCH_SUBNET.cidr], subnets6: [], dnsServers: [], hostServices: [], policies };
+  const subnets = [BENCH_SUBNET.cidr];
+  const processUsers = { first: 1_900_000_000, last: 1_900_065_535 };
+  const options = { subnets, subnets6: [], dnsServers: [], hostServices: [], processUsers, policies };
   const rules = createRuleset(options, silentLogger);
   await rules.ensure();
   await Promise.all(

@@ -25,6 +25,8 @@ export interface ApiServerOptions {
 
 const PROBE_TIMEOUT_MS = 5_000;
 const MAX_REQUEST_BYTES = 1024 * 1024;
+/** What one connection may have under way; how much all may have together is the service's to say. */
+const MAX_CALLS_PER_CONNECTION = 64;
 
 /** @throws FleetingdError ALREADY_EXISTS if a daemon listens there already, INVALID_CONFIG, PERMISSION */
 export async function startApiServer(options: ApiServerOptions): Promise<ApiServer> {
@@ -40,7 +42,10 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
   }
   await ensureDirectory(dirname(socketPath), 0o755);
   if (await isLeftOver(socketPath)) await unlink(socketPath);
-  const server = new Server({ "grpc.max_receive_message_length": MAX_REQUEST_BYTES });
+  const server = new Server({
+    "grpc.max_receive_message_length": MAX_REQUEST_BYTES,
+    "grpc.max_concurrent_streams": MAX_CALLS_PER_CONNECTION,
+  });
   server.addService(DaemonService, options.service);
   await bind(server, socketPath);
   await setAccess(socketPath, options.socketGroup, options.logger);

@@ -45,7 +45,11 @@ const WIRE_STATES: Readonly<Record<InstanceView["state"], WireState>> = {
   failed: WireState.INSTANCE_TIMEOUT,
 };
 
+/** Every plugin that is attached has one call open, and mostly no other. */
+const MAX_CALLS = 512;
+
 export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger: Logger): DaemonServer {
+  const { unary, streaming } = limitedCalls(MAX_CALLS);
   return {
     attach: streaming((call) => attach(call, daemon, groups, logger)),
     listInstances: unary(async ({ group }) => ({
@@ -140,21 +144,52 @@ async function attach(
   });
 }
 
-function unary<Request, Reply>(work: (request: Request) => Promise<Reply>): handleUnaryCall<Request, Reply> {
-  return (call, callback) => {
-    work(call.request).then(
-      (reply) => callback(null, reply),
-      (error: unknown) => callback(toServiceError(error), null),
-    );
+/** Calls of which no more than so many are under way at a time, over all connections: the others are refused. */
+function limitedCalls(most: number) {
+  let underWay = 0;
+  const begin = (): void => {
+    if (underWay >= most) {
+      throw new FleetingdError("EXHAUSTED", `the daemon has ${most} requests to answer already`, {
+        hint: "Try again in a while; see who asks so much.",
+      });
+    }
+    underWay += 1;
   };
-}
-
-function streaming<Request, Reply>(
-  work: (call: ServerWritableStream<Request, Reply>) => Promise<void>,
-): handleServerStreamingCall<Request, Reply> {
-  return (call) => {
-    work(call).catch((error: unknown) => call.emit("error", toServiceError(error)));
-  };
+  const unary =
+    <Request, Reply>(work: (request: Request) => Promise<Reply>): handleUnaryCall<Request, Reply> =>
+    (call, callback) => {
+      const answer = async (): Promise<Reply> => {
+        begin();
+        try {
+          return await work(call.request);
+        } finally {
+          underWay -= 1;
+        }
+      };
+      answer().then(
+        (reply) => callback(null, reply),
+        (error: unknown) => callback(toServiceError(error), null),
+      );
+    };
+  const streaming =
+    <Request, Reply>(
+      work: (call: ServerWritableStream<Request, Reply>) => Promise<void>,
+    ): handleServerStreamingCall<Request, Reply> =>
+    (call) => {
+      const serve = async (): Promise<void> => {
+        begin();
+        // A plugin's stream stays open long after the work for it is done; only one of these is sure to come.
+        let isOpen = true;
+        const end = (): void => {
+          if (isOpen) underWay -= 1;
+          isOpen = false;
+        };
+        for (const event of ["finish", "cancelled", "error"]) call.once(event, end);
+        await work(call);
+      };
+      serve().catch((error: unknown) => call.emit("error", toServiceError(error)));
+    };
+  return { unary, streaming };
 }
 
 const GRPC_CODES: Partial<Record<ErrorCode, Status>> = {

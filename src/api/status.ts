@@ -9,6 +9,8 @@ export interface DaemonStatus {
   accelerator: string;
   /** The hypervisor and its version. */
   hypervisor: string;
+  /** What the processes of VMs are held to, half a sentence. */
+  confinement: string;
   pools: readonly PoolStatus[];
   instances: readonly InstanceStatus[];
 }

@@ -21,10 +21,11 @@ export const status: CliCommand<ReadOptions> = async (options, context) => {
 
 /** The status as lines of text. */
 export function renderStatus(status: DaemonStatus): string[] {
-  const { version, pid, uptimeSeconds, hypervisor, accelerator } = status;
+  const { version, pid, uptimeSeconds, hypervisor, accelerator, confinement } = status;
   return [
     `fleetingd ${version}, process ${pid}, up ${formatAge(uptimeSeconds)}`,
     `hypervisor ${hypervisor} (${accelerator})`,
+    `VMs run ${confinement}`,
     "",
     ...(status.pools.length === 0 ? ["No pools."] : renderPools(status.pools)),
     "",

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { key } from "./key.ts";
 import { DEFAULT_SOCKET } from "./paths.ts";
 import type { DaemonConfig } from "./types.ts";
-import { absolutePath, duration, unixGroup } from "./values.ts";
+import { absolutePath, duration, unixGroup, userRange } from "./values.ts";
 
 export const daemonTable = z.strictObject({
   socket: key(absolutePath.prefault(DEFAULT_SOCKET), {
@@ -79,6 +79,14 @@ export const daemonTable = z.strictObject({
     unit: "cores",
     example: 4,
   }),
+  vm_uids: key(userRange.prefault("1900000000-1900065535"), {
+    kind: 'range of numbers, or `"none"`',
+    meaning:
+      "The users that VMs' processes run as: each VM has a uid, and a gid of the same number, that no other one has. Nobody " +
+      "else on the host may have any of them, so daemons beside each other need a range each. The default is one that " +
+      "systemd keeps free for such uses. `\"none\"`: all are root's, though without root's capabilities.",
+    example: "700000-700999",
+  }),
   rules_guard: key(booleanOrAuto().prefault("auto"), {
     kind: '`true`, `false` or `"auto"`',
     meaning:
@@ -120,6 +128,7 @@ export function toDaemonConfig(table: z.output<typeof daemonTable>): DaemonConfi
     maxConcurrentCreates: table.max_concurrent_creates,
     maxConcurrentDeletes: table.max_concurrent_deletes,
     imagesGcIntervalMs: table.images_gc_interval,
+    vmUsers: table.vm_uids === "none" ? undefined : table.vm_uids,
     rulesGuard: table.rules_guard,
     admission: Object.freeze({
       memoryOvercommitPercent: table.memory_overcommit_percent,

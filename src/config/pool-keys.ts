@@ -213,6 +213,46 @@ const policy = {
   ),
 };
 
+/** What the process of each VM may take of the host, where systemd runs it. */
+const limits = {
+  vm_memory_overhead_mb: key(
+    z
+      .int()
+      .min(64)
+      .max(64 * 1024)
+      .default(512),
+    {
+      meaning:
+        "How much memory the process of a VM may have beyond `vm_memory_mb`; one that takes more is ended by the kernel.",
+      unit: "MiB",
+      example: 1024,
+    },
+  ),
+  vm_cpu_weight: key(z.int().min(1).max(10_000).default(100), {
+    meaning:
+      "Each VM's share of the host's CPUs when they are busy. The VMs all together have the share of one service of the " +
+      "host (`fleetingd.slice`), which `systemctl set-property` changes.",
+    example: 50,
+  }),
+  vm_cpu_limit_percent: key(z.int().min(10).max(102_400).optional(), {
+    meaning: "How much CPU time the process of a VM may have at most; 100 is one CPU of the host.",
+    unit: "%",
+    example: 200,
+    defaultText: "100 for each of `vm_num_cpu_cores`, and 100 more for its devices",
+  }),
+  vm_disk_mb_per_second: key(z.int().min(0).max(1_000_000).default(0), {
+    meaning: "How much each VM may read from the host's disk, and how much write. 0 is unlimited.",
+    unit: "MiB/s",
+    example: 200,
+  }),
+  vm_disk_operations_per_second: key(z.int().min(0).max(10_000_000).default(0), {
+    meaning:
+      "How many times each VM may read from the host's disk, and how many times write. 0 is unlimited.",
+    unit: "operations/s",
+    example: 5000,
+  }),
+};
+
 const machine = {
   vm_disk_directory: key(absolutePath.prefault("/var/lib/fleetingd"), {
     meaning:
@@ -266,6 +306,7 @@ export const poolTable = z.strictObject({
   ...image,
   ...network,
   ...policy,
+  ...limits,
   ...machine,
   ...life,
 });
@@ -298,6 +339,11 @@ export const POOL_FIELDS = {
   bandwidth_down_mbit: "bandwidthDownMbit",
   max_connections: "maxConnections",
   max_new_connections_per_second: "newConnectionsPerSecond",
+  vm_memory_overhead_mb: "memoryOverheadMiB",
+  vm_cpu_weight: "cpuWeight",
+  vm_cpu_limit_percent: "cpuLimitPercent",
+  vm_disk_mb_per_second: "diskMiBPerSecond",
+  vm_disk_operations_per_second: "diskOperationsPerSecond",
   vm_disk_directory: "diskDirectory",
   vm_enable_virtio_console: "enableVirtioConsole",
   boot_profile: "bootProfile",
@@ -319,7 +365,9 @@ export function toPoolConfig(table: PoolTable, known: Config["sources"] = {}): P
     maxInstances: max_instances,
     warmInstances: warm_instances,
   }));
-  return renameKeys({ ...table, sources, max_instances: maxInstances }, POOL_FIELDS);
+  const cpuLimit = table.vm_cpu_limit_percent ?? (table.vm_num_cpu_cores + 1) * 100;
+  const filled = { ...table, sources, max_instances: maxInstances, vm_cpu_limit_percent: cpuLimit };
+  return renameKeys(filled, POOL_FIELDS);
 }
 
 /** How many VMs the subnet has room for besides the prebuild's. */

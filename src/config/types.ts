@@ -1,4 +1,5 @@
 /** The daemon's configuration, complete and checked: every default is filled in, and nothing of it ever changes. */
+import type { UserRange } from "../hypervisor/users.ts";
 import type { ImageSource } from "../images/image-config.ts";
 import type { LogLevel } from "../log.ts";
 import type { Ipv6Prefix } from "../network/ipv6.ts";
@@ -35,6 +36,8 @@ export interface DaemonConfig {
   /** `auto`: where no other program suffers from it. */
   readonly rulesGuard: boolean | "auto";
   readonly admission: AdmissionConfig;
+  /** The users that VMs' processes run as; undefined: root's. */
+  readonly vmUsers: UserRange | undefined;
 }
 
 /** What of the host VMs may not use. */
@@ -102,6 +105,15 @@ export interface PoolConfig {
   readonly vcpus: number;
   readonly memoryMiB: number;
   readonly diskSizeGiB: number;
+  /** What a VM's process may have beyond the guest's memory. */
+  readonly memoryOverheadMiB: number;
+  /** 100 is that of everything else on the host. */
+  readonly cpuWeight: number;
+  /** 100 is one processor of the host. */
+  readonly cpuLimitPercent: number;
+  /** 0: unlimited, and so below. */
+  readonly diskMiBPerSecond: number;
+  readonly diskOperationsPerSecond: number;
   /** Shell commands, run as root and in order while the golden image is made. */
   readonly prebuildExtraCommands: readonly string[];
   readonly enableVirtioConsole: boolean;

@@ -3,6 +3,7 @@ import { isIPv4 } from "node:net";
 import { normalize } from "node:path";
 import { z } from "zod";
 import { FleetingdError, messageOf } from "../errors.ts";
+import type { UserRange } from "../hypervisor/users.ts";
 import { checkInterfaceName } from "../network/interface-name.ts";
 import type { Ipv6Prefix } from "../network/ipv6.ts";
 import {
@@ -120,6 +121,17 @@ export const command = checkedString((text) => {
 
 export const vmSubnet: z.ZodType<VmSubnet, unknown> = checkedString(parseVmSubnet);
 export const vmSubnet6: z.ZodType<Ipv6Prefix, unknown> = checkedString(parseVmSubnet6);
+
+/** A range of uids such as "600000-665535", or "none". */
+export const userRange: z.ZodType<UserRange | "none", unknown> = checkedString((text) => {
+  if (text === "none") return text;
+  const [first = 0, last = 0] = (/^([1-9]\d{0,9})-([1-9]\d{0,9})$/.exec(text) ?? []).slice(1).map(Number);
+  // The last two numbers mean "nobody" to the kernel.
+  if (first > 0 && first <= last && last <= 2 ** 32 - 3) return { first, last };
+  throw new Error(
+    `expected a range of uids such as "1900000000-1900065535", or "none", but this is ${describeValue(text)}`,
+  );
+});
 
 export const egressDenied = checkedString((text) => (text === PRIVATE ? text : parsePrefix(text)));
 export const egressAllowed: z.ZodType<AllowedDestination, unknown> = checkedString(parseAllowed);

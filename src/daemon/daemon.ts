@@ -23,6 +23,7 @@ import { openLocalHost } from "./local-host.ts";
 import { startOrphanWatch } from "./orphans.ts";
 import { PoolRegistry } from "./pool-registry.ts";
 import { daemonStatus } from "./status.ts";
+import { checkVmUsers } from "./vm-users.ts";
 
 export interface Daemon {
   /** Takes over what may change while it works. @returns a sentence for each thing that may not */
@@ -39,6 +40,7 @@ const REMOVE_TIMEOUT_MS = 120_000;
 export async function startDaemon(config: Config, version: string, logger: Logger): Promise<Daemon> {
   await isLeftOver(config.daemon.socketPath);
   await checkHost();
+  await checkVmUsers(config.daemon.vmUsers);
   await checkPools(Object.entries(config.pools), []);
   const unlock = await lockHost(config.daemon.stateDirectory);
   try {
@@ -79,6 +81,7 @@ async function start(
           version,
           uptimeMs: performance.now() - startedAt,
           accelerator: facts.accelerator,
+          confinement: facts.confinement,
           hypervisor: host.hypervisor.description,
           pools: pools.all(),
           nextPrebuildIn: (pool) => refresher.nextIn(pool),

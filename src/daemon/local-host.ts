@@ -2,7 +2,9 @@
 import { mkdir } from "node:fs/promises";
 import type { DaemonConfig } from "../config/types.ts";
 import { detectAccelerator } from "../hypervisor/accelerator.ts";
+import { type Confinement, findConfinement } from "../hypervisor/confinement.ts";
 import { openHypervisor } from "../hypervisor/select.ts";
+import { createUsers, formatUserRange, type UserRange } from "../hypervisor/users.ts";
 import type { Logger } from "../log.ts";
 import { createFabric } from "../network/fabric.ts";
 import { createLeases, type Leases } from "../network/leases.ts";
@@ -15,6 +17,8 @@ import { policyOf } from "./pool-policy.ts";
 
 export interface HostFacts {
   accelerator: "kvm" | "tcg";
+  /** Half a sentence on what holds VMs' processes. */
+  confinement: string;
   /** The host's own resolvers, for pools that name none. */
   dnsServers: readonly string[];
 }
@@ -26,7 +30,8 @@ export async function openLocalHost(
   logger: Logger,
 ): Promise<{ host: LocalHost; facts: HostFacts }> {
   const accelerator = await detectAccelerator({ logger });
-  const hypervisor = await openHypervisor({ choice: config.hypervisor, accelerator, logger });
+  const confinement = await findConfinement(logger);
+  const hypervisor = await openHypervisor({ choice: config.hypervisor, accelerator, confinement, logger });
   const resolvers = await hostResolvers();
   const local = named.filter(([, pool]) => usesHost(pool));
   const pools = local.map(([, pool]) => pool);
@@ -34,6 +39,7 @@ export async function openLocalHost(
     subnets: pools.map((pool) => pool.subnet),
     subnets6: pools.flatMap((pool) => pool.subnet6 ?? []),
     policies: local.map(([name, pool]) => policyOf(name, pool)),
+    processUsers: config.vmUsers,
     guard: config.rulesGuard,
     dnsServers: [...new Set([...resolvers.servers, ...pools.flatMap((pool) => pool.dnsServers)])],
     logger,
@@ -54,7 +60,20 @@ export async function openLocalHost(
       fabric,
       leasesOf,
       admission: new Admission(config.admission),
+      users: createUsers(config.vmUsers),
     },
-    facts: { accelerator: accelerator.kind, dnsServers: resolvers.servers },
+    facts: {
+      accelerator: accelerator.kind,
+      confinement: describeConfinement(confinement, hypervisor.name === "qemu" ? config.vmUsers : undefined),
+      dnsServers: resolvers.servers,
+    },
   };
+}
+
+function describeConfinement({ canStrip, hasCgroups }: Confinement, users: UserRange | undefined): string {
+  return [
+    canStrip ? "without capabilities" : "with the daemon's capabilities",
+    users === undefined ? "as root" : `as users of their own (${formatUserRange(users)})`,
+    hasCgroups ? "in cgroups of their own" : "without cgroups of their own",
+  ].join(", ");
 }

@@ -40,6 +40,13 @@ export async function createLocalSource(
   const machine = {
     vcpus: pool.vcpus,
     memoryMiB: pool.memoryMiB,
+    limits: {
+      memoryOverheadMiB: pool.memoryOverheadMiB,
+      cpuWeight: pool.cpuWeight,
+      cpuPercent: pool.cpuLimitPercent,
+      diskMiBPerSecond: pool.diskMiBPerSecond,
+      diskOperationsPerSecond: pool.diskOperationsPerSecond,
+    },
     console: pool.enableVirtioConsole ? ("virtio" as const) : ("serial" as const),
     subnet: pool.subnet,
     subnet6: pool.subnet6,

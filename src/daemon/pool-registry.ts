@@ -4,6 +4,7 @@ import { type PluginPool, parsePluginConfig } from "../config/plugin-config.ts";
 import { poolTable, toPoolConfig } from "../config/pool-keys.ts";
 import type { Config, PoolConfig } from "../config/types.ts";
 import { describeError, FleetingdError } from "../errors.ts";
+import { listProcessUsers } from "../host/process-list.ts";
 import { sleep } from "../host/wait.ts";
 import type { IncludedPool } from "../network/fabric.ts";
 import { PRIVATE } from "../network/policy.ts";
@@ -25,6 +26,8 @@ import { loadLocalRecords } from "./local-records.ts";
 import { policyOf } from "./pool-policy.ts";
 import { compareConfigs } from "./reload.ts";
 
+/** Whoever may use the socket may describe pools, each with folders and rules of its own. */
+const MAX_POOLS = 256;
 const DRAIN_POLL_MS = 200;
 
 export class PoolRegistry {
@@ -110,7 +113,10 @@ export class PoolRegistry {
     }
   }
 
-  /** No new VM gets a network that an unknown one may have: of a record that could not be read only the TAP is known. */
+  /**
+   * No new VM gets a network or a user that an unknown one may have: of a record that could not be read only the TAP and
+   * the process are known.
+   */
   async #reserve(records: readonly InstanceRecord[]): Promise<void> {
     const { host } = this.#context;
     const subnets = new Map(this.local().map(({ config }) => [config.subnet.cidr, config.subnet]));
@@ -131,6 +137,7 @@ export class PoolRegistry {
         if (slot !== undefined) host.leasesOf(subnet).acquireSlot(slot);
       }
     }
+    for (const user of await listProcessUsers()) host.users.reserve(user);
   }
 
   async #sweep(records: readonly InstanceRecord[], unreadable: number): Promise<void> {
@@ -217,6 +224,11 @@ export class PoolRegistry {
   }
 
   async #startInline({ poolName, pool }: PluginPool, json: string): Promise<DaemonPool> {
+    if (this.#pools.size + this.#adding.size >= MAX_POOLS) {
+      throw new FleetingdError("EXHAUSTED", `the daemon has ${MAX_POOLS} pools already`, {
+        hint: "Let runners share pools, or remove those of runners that are gone: fleetingd purge removes all.",
+      });
+    }
     await checkPools([[poolName, pool]], this.#named());
     await this.#include(pool);
     const created = await createPool(poolName, pool, this.#context);

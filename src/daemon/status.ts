@@ -9,6 +9,7 @@ export interface StatusInput {
   uptimeMs: number;
   accelerator: string;
   hypervisor: string;
+  confinement: string;
   pools: readonly DaemonPool[];
   /** How long until the next prebuild that begins by itself, in milliseconds; undefined for never. */
   nextPrebuildIn(pool: LocalPool): number | undefined;
@@ -22,6 +23,7 @@ export function daemonStatus(input: StatusInput, now = Date.now()): DaemonStatus
     uptimeSeconds: Math.round(input.uptimeMs / 1000),
     accelerator: input.accelerator,
     hypervisor: input.hypervisor,
+    confinement: input.confinement,
     pools: pools.map((one) => poolStatus(one, input, now)),
     instances: pools.flatMap(({ pool }) =>
       pool.all().map((instance) => instanceStatus(pool.name, instance, now)),

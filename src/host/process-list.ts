@@ -1,6 +1,6 @@
-/** Finds processes by their arguments: the sweep for what no record names any more. */
+/** Finds processes by what they are: the sweep for what no record names any more. */
 import { readdir } from "node:fs/promises";
-import { identifyProcess, type ProcessIdentity, processArguments } from "./process.ts";
+import { identifyProcess, type ProcessIdentity, processArguments, processUser } from "./process.ts";
 
 export interface ListedProcess {
   identity: ProcessIdentity;
@@ -9,9 +9,18 @@ export interface ListedProcess {
 
 /** All living processes of this pid namespace that have arguments (kernel threads and zombies have none). */
 export async function listProcesses(): Promise<ListedProcess[]> {
-  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
-  const found = await Promise.all(pids.map(describeProcess));
+  const found = await Promise.all((await listPids()).map(describeProcess));
   return found.filter((process) => process !== undefined);
+}
+
+/** The uids that the processes of this pid namespace run as. */
+export async function listProcessUsers(): Promise<Set<number>> {
+  const users = await Promise.all((await listPids()).map(processUser));
+  return new Set(users.filter((user) => user !== undefined));
+}
+
+async function listPids(): Promise<number[]> {
+  return (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
 }
 
 async function describeProcess(pid: number): Promise<ListedProcess | undefined> {

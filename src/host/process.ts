@@ -70,14 +70,8 @@ export async function spawnDetached(
 
 /** The identity of a living process, or undefined if there is none (a zombie counts as none). */
 export async function identifyProcess(pid: number): Promise<ProcessIdentity | undefined> {
-  let stat: string;
-  try {
-    stat = await readFile(`/proc/${pid}/stat`, "utf8");
-  } catch (error) {
-    const code = systemErrorCode(error);
-    if (code === "ENOENT" || code === "ESRCH") return undefined;
-    throw error;
-  }
+  const stat = await readOfProcess(pid, "stat");
+  if (stat === undefined) return undefined;
   // The second field is the program's name in parentheses and may hold anything, so count from its end.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   if (fields[0] === "Z" || fields[0] === "X") return undefined;
@@ -124,8 +118,18 @@ export async function terminateProcess(target: ProcessIdentity, graceMs: number)
 
 /** The argument vector of a process, or undefined if it is gone. */
 export async function processArguments(pid: number): Promise<string[] | undefined> {
+  return (await readOfProcess(pid, "cmdline"))?.split("\0").slice(0, -1);
+}
+
+/** The uid that a process runs as (its effective one), or undefined if it is gone. */
+export async function processUser(pid: number): Promise<number | undefined> {
+  const user = /^Uid:\t\d+\t(\d+)/m.exec((await readOfProcess(pid, "status")) ?? "")?.[1];
+  return user === undefined ? undefined : Number(user);
+}
+
+async function readOfProcess(pid: number, file: string): Promise<string | undefined> {
   try {
-    return (await readFile(`/proc/${pid}/cmdline`, "utf8")).split("\0").slice(0, -1);
+    return await readFile(`/proc/${pid}/${file}`, "utf8");
   } catch (error) {
     const code = systemErrorCode(error);
     if (code === "ENOENT" || code === "ESRCH") return undefined;

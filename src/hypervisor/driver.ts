@@ -39,6 +39,21 @@ export interface NicSpec {
   macAddress: string;
 }
 
+/** What a VM's process may take of the host at most. */
+export interface VmLimits {
+  /** The guest's memory, and what the hypervisor needs besides. */
+  memoryMiB: number;
+  /** Its share where processors are short; 100 is that of everything else on the host. */
+  cpuWeight: number;
+  /** 100 is one processor of the host. */
+  cpuPercent: number;
+  /** Processes and threads. */
+  tasks: number;
+  /** Of reading, and of writing; 0: unlimited, and so below. */
+  diskMiBPerSecond: number;
+  diskOperationsPerSecond: number;
+}
+
 /** Everything a hypervisor needs to know of a VM: plain data, made by `sources/local`. */
 export interface VmSpec {
   id: string;
@@ -65,6 +80,13 @@ export interface VmSpec {
    * clones have it, and nobody else.
    */
   hasChannel?: boolean | undefined;
+  /**
+   * The uid and gid that its process has, and nothing else on this host; left out: root's, without capabilities. Cloud
+   * Hypervisor's process is root's all the same, and so is a template's.
+   */
+  user?: number | undefined;
+  /** Left out: none. */
+  limits?: VmLimits | undefined;
 }
 
 /** What a template left. Whoever keeps it takes care that it neither changes nor goes while a clone runs. */

@@ -49,12 +49,14 @@ export async function launchHypervisor(
   [program = "", ...args]: readonly string[],
   directory: string,
   kind: Pick<HypervisorKind<VmControl>, "isNoise" | "consoleIsOutput">,
+  inputPath?: string,
 ): Promise<Launched> {
   const errorPath = join(directory, HYPERVISOR_LOG);
   const outputStart = (await fileSize(errorPath)) ?? 0;
   const { child, identity } = await spawnDetached(program, args, {
     outputPath: kind.consoleIsOutput ? join(directory, CONSOLE_LOG) : errorPath,
     errorPath,
+    ...(inputPath === undefined ? {} : { inputPath }),
     cwd: directory,
     env: childEnvironment(),
   });

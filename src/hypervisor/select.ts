@@ -5,6 +5,7 @@ import type { Accelerator } from "./accelerator.ts";
 import { findCloudHypervisor } from "./cloud-hypervisor/binary.ts";
 import { CLOUD_HYPERVISOR } from "./cloud-hypervisor/control.ts";
 import { createCloudHypervisorDriver } from "./cloud-hypervisor/driver.ts";
+import type { Confinement } from "./confinement.ts";
 import type { HypervisorDriver } from "./driver.ts";
 import { adoptVm, listVms } from "./find-vms.ts";
 import { QEMU } from "./qemu/control.ts";
@@ -15,6 +16,7 @@ export type HypervisorChoice = "auto" | "cloud-hypervisor" | "qemu";
 export interface SelectOptions {
   choice: HypervisorChoice;
   accelerator: Accelerator;
+  confinement: Confinement;
   logger: Logger;
 }
 
@@ -37,18 +39,19 @@ export async function openHypervisor(options: SelectOptions): Promise<Hypervisor
   };
 }
 
-async function chooseDriver({ choice, accelerator, logger }: SelectOptions): Promise<HypervisorDriver> {
-  const qemu = (): Promise<HypervisorDriver> => createQemuDriver({ accelerator, logger });
+async function chooseDriver(options: SelectOptions): Promise<HypervisorDriver> {
+  const { choice, accelerator, logger } = options;
+  const qemu = (): Promise<HypervisorDriver> => createQemuDriver(options);
   if (choice === "qemu") return qemu();
   if (choice === "cloud-hypervisor") {
-    if (accelerator.kind === "kvm") return createCloudHypervisorDriver({ logger });
+    if (accelerator.kind === "kvm") return createCloudHypervisorDriver(options);
     throw new FleetingdError("UNAVAILABLE", `Cloud Hypervisor needs KVM. ${accelerator.reason}`, {
       hint: 'Set hypervisor = "auto" or "qemu" to emulate VMs, which is slow.',
     });
   }
   if (accelerator.kind !== "kvm" || (await findCloudHypervisor()) === undefined) return qemu();
   try {
-    return await createCloudHypervisorDriver({ logger });
+    return await createCloudHypervisorDriver(options);
   } catch (error) {
     logger.warn("Cloud Hypervisor is installed but can't be used, so QEMU runs the VMs", {
       reason: describeError(error),

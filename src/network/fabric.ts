@@ -80,6 +80,8 @@ export interface FabricOptions {
   dnsServers?: readonly string[];
   /** What VMs may use on the host beside ICMP echo to their gateway and the resolvers. */
   hostServices?: readonly HostService[];
+  /** The uids of VMs' processes: these send nothing but what goes through their TAPs. */
+  processUsers?: RuleOptions["processUsers"];
   policies?: readonly Policy[];
   /** Whether VMs stay shut while our rules are away (see guard-text.ts). Default `auto`. */
   guard?: GuardSetting;
@@ -216,6 +218,7 @@ function ruleOptionsOf(options: FabricOptions): RuleOptions {
     subnets6: cidrs(options.subnets6 ?? []),
     dnsServers: options.dnsServers ?? [],
     hostServices: options.hostServices ?? [],
+    processUsers: options.processUsers,
     policies: new Map(policies.map((policy) => [policy.name, policy])),
   };
 }

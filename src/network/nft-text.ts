@@ -2,7 +2,8 @@
  * The text of the static rules, which look VMs up in sets and never change.
  *
  * Invariants:
- * - A rule applies only to packets that come from or go to an interface named `TAP_PREFIX*`; all else passes.
+ * - A rule applies only to packets that come from or go to an interface named `TAP_PREFIX*`, and to those that the process
+ *   of a VM sends itself; all else passes.
  * - Such a packet is dropped unless an element in a set lets it pass: a TAP without elements is shut.
  * - The host hears ICMP errors from a VM only of the VM's own connections: of others, they would tell it that its packets
  *   to anybody have to be small.
@@ -11,7 +12,14 @@ import { createHash } from "node:crypto";
 import { MARK_PASSED, UNMARK_CHAINS } from "./guard-text.ts";
 import { changeText, definitionOf, NFT_TABLE, type VmElement, type VmSetName } from "./nft-elements.ts";
 import { policyChangeText, policyText, policyWays } from "./nft-policy.ts";
-import { checkAddress, checkPrefix, checkPrefix6, checkService, type HostService } from "./nft-values.ts";
+import {
+  checkAddress,
+  checkCount,
+  checkPrefix,
+  checkPrefix6,
+  checkService,
+  type HostService,
+} from "./nft-values.ts";
 import type { Policy } from "./policy.ts";
 import { TAP_PREFIX } from "./slots.ts";
 
@@ -23,6 +31,8 @@ export interface RuleOptions {
   /** Resolvers that VMs may ask, also where they stand in a denied range or on the host itself. */
   dnsServers: readonly string[];
   hostServices: readonly HostService[];
+  /** The uids of VMs' processes, which have nothing to say on the network; undefined: they have none of their own. */
+  processUsers: { first: number; last: number } | undefined;
   /** By name. */
   policies: ReadonlyMap<string, Policy>;
 }
@@ -142,6 +152,7 @@ ${policyWaysText([...options.policies.keys()])}\
 		oifname . ip6 daddr @back6 ${MARK_PASSED} accept
 		drop
 	}
+${processChainText(options.processUsers)}\
 ${UNMARK_CHAINS}\
 	chain translate {
 		type nat hook postrouting priority srcnat; policy accept;
@@ -160,6 +171,17 @@ ${vmSetText("arp_guests")}\
 		drop
 	}
 }
+`;
+}
+
+/** What a VM sends comes by its TAP; a hypervisor that opens a connection of its own is in somebody else's hands. */
+function processChainText(users: RuleOptions["processUsers"]): string {
+  if (users === undefined) return "";
+  for (const user of [users.first, users.last]) checkCount("uid", user, 1);
+  return `\tchain from_vm_processes {
+		type filter hook output priority filter; policy accept;
+		meta skuid ${users.first}-${users.last} drop
+	}
 `;
 }
 

@@ -17,6 +17,9 @@ import { prepareTinyGuest } from "./tiny-guest.ts";
 /** Generous: several tests boot emulated VMs on the same two cores. */
 export const BOOT_TIMEOUT_MS = 90_000;
 
+/** The uid of VMs' processes; the tests' VMs share it. */
+export const VM_USER = 1_900_000_007;
+
 export interface HypervisorFixture {
   /** The folder that holds the VMs' directories. */
   readonly root: string;
@@ -44,6 +47,7 @@ export async function createFixture(name: string): Promise<HypervisorFixture> {
         disks: [],
         nics: [],
         console: "serial",
+        user: VM_USER,
         ...more,
       };
     },

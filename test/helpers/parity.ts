@@ -168,7 +168,7 @@ export function describeParity(subject: Subject): void {
     );
 
     test("its process has no capabilities, and no way to any", async () => {
-      const spec = await fixture.spec("stripped", []);
+      const spec = await fixture.spec("stripped", [], { user: undefined });
       const vm = await boot(spec);
       const status = await readFile(`/proc/${vm.process.pid}/status`, "utf8");
       for (const set of ["Inh", "Prm", "Eff", "Bnd", "Amb"]) {

@@ -7,6 +7,7 @@ import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
 import { type ConnectInfoResponse, State } from "../../src/gen/fleeting.ts";
 import type { Login } from "../../src/host/ssh.ts";
 import { waitFor } from "../../src/host/wait.ts";
+import { scopeWords, strippingWords } from "../../src/hypervisor/confinement.ts";
 import { logIn, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { ip, openHost, openNeighbour, type Place } from "../helpers/netns.ts";
@@ -95,6 +96,37 @@ describe("a job's VM", { skip: needsNamespace() }, () => {
   test("has finished booting", async () => {
     assert.equal(await output(first, "systemctl is-active multi-user.target"), "active");
     assert.equal(await output(first, "systemctl list-units --failed --no-legend --plain"), "");
+  });
+
+  test("could be a host: systemd there holds the process of a VM to its limits, in a cgroup that ends with it", async () => {
+    const limits = { memoryMiB: 96, cpuWeight: 50, cpuPercent: 150, tasks: 33 };
+    const disk = { diskMiBPerSecond: 3, diskOperationsPerSecond: 700 };
+    const look = `
+      cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && pwd
+      grep -H . memory.max cpu.weight cpu.max io.max pids.max
+      head -c 1 /dev/vda; echo $?; head -c 1 /dev/urandom > /dev/null; echo $?
+      grep -E "^(CapBnd|CapInh|NoNewPrivs)" /proc/self/status`;
+    const words = [
+      ...scopeWords("a-vm", { ...limits, ...disk }, "/etc/passwd"),
+      ...strippingWords(["setuid"]),
+      ...["sh", "-c", look],
+    ];
+    const quoted = words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
+    const text = await output(first, `sudo -n ${quoted} 2>&1`);
+    assert.match(text, /^\/sys\/fs\/cgroup\/fleetingd\.slice\/fleetingd-a-vm\.scope$/m);
+    assert.match(text, /^memory\.max:100663296$/m);
+    assert.match(text, /^cpu\.weight:50$/m);
+    assert.match(text, /^cpu\.max:150000 100000$/m);
+    assert.match(text, /^pids\.max:33$/m);
+    assert.match(text, /^io\.max:\d+:\d+ rbps=3145728 wbps=3145728 riops=700 wiops=700$/m);
+    assert.match(text, /\/dev\/vda.*not permitted\n1\n0\n/);
+    assert.match(text, /^CapInh:\t0+80$/m);
+    assert.match(text, /^CapBnd:\t0+$/m);
+    assert.match(text, /^NoNewPrivs:\t1$/m);
+    assert.equal(
+      await output(first, "systemctl list-units --all --no-legend --plain 'fleetingd-*.scope'"),
+      "",
+    );
   });
 
   test("has an identity of its own", async () => {

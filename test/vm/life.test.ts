@@ -8,6 +8,8 @@ import { execa } from "execa";
 import type { InstanceStatus } from "../../src/api/status.ts";
 import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
 import type { ConnectInfoResponse } from "../../src/gen/fleeting.ts";
+import { processUser } from "../../src/host/process.ts";
+import { listProcesses } from "../../src/host/process-list.ts";
 import type { Login } from "../../src/host/ssh.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import { FLEETINGD, logIn, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
@@ -52,6 +54,20 @@ describe("while jobs run in VMs, the daemon", { skip: needsNamespace() }, () => 
       reject: false,
       timeout: TIMEOUT_MS,
     });
+  /** The users that the processes of VMs run as, smallest first. */
+  const vmUsers = async (): Promise<number[]> => {
+    const processes = (await listProcesses()).filter(({ arguments: words }) =>
+      words.some((word) => word.includes(`${daemon.directory}/`) && word.endsWith("console.log")),
+    );
+    const users = await Promise.all(processes.map(({ identity }) => processUser(identity.pid)));
+    return users.map((user) => user ?? assert.fail("a VM has ended")).sort((a, b) => a - b);
+  };
+  const editRecord = async (id: string, edit: (data: Record<string, unknown>) => unknown): Promise<void> => {
+    const path = join(daemon.directory, "vms", id, "record.json");
+    const record = JSON.parse(await readFile(path, "utf8"));
+    edit(record.data);
+    await writeFile(path, JSON.stringify(record));
+  };
   const until = (what: string, condition: (all: readonly InstanceStatus[]) => boolean): Promise<true> =>
     waitFor(async () => (condition((await daemon.status()).instances) ? true : undefined), {
       timeoutMs: TIMEOUT_MS,
@@ -73,8 +89,13 @@ describe("while jobs run in VMs, the daemon", { skip: needsNamespace() }, () => 
   test("may be killed: the job's session goes on, and the next daemon has every VM as it was", async () => {
     const idle = (await daemon.status()).instances.find(({ group }) => group === null);
     const running = login?.exec("sleep 5; echo done", TIMEOUT_MS);
+    const users = await vmUsers();
+    assert.equal(new Set(users).size, 2, "each VM's process is another user's");
+    assert.ok(users.every((user) => user >= 1_900_000_000));
     daemon.process.kill("SIGKILL");
     await once(daemon.process, "exit");
+    // As the record of an earlier version, which knew no users.
+    await editRecord(idle?.id ?? "", (data) => delete data["user"]);
     daemon = await daemon.restart();
     const { instances } = await daemon.status();
     assert.deepEqual(new Set(instances.map(({ id }) => id)), new Set([claimed, idle?.id]));
@@ -92,6 +113,7 @@ describe("while jobs run in VMs, the daemon", { skip: needsNamespace() }, () => 
     const again = await plugin.connectInfo(claimed);
     assert.deepEqual([again.InternalAddr, again.connector?.key], [info.InternalAddr, info.connector?.key]);
     assert.equal((await login?.exec("hostname", TIMEOUT_MS))?.stdout, claimed);
+    assert.deepEqual(await vmUsers(), users);
   });
 
   test("gives VMs of a plugin that stays away back", async () => {
@@ -99,6 +121,9 @@ describe("while jobs run in VMs, the daemon", { skip: needsNamespace() }, () => 
     await daemon.untilWarm("default", 1);
     assert.equal(await other.increase(1), 1);
     const [lost] = (await other.update()).map(({ instance }) => instance);
+    await daemon.untilWarm("default", 1);
+    const users = await vmUsers();
+    assert.equal(new Set(users).size, 3, "nor has a new one the user of one that was found");
     await reload({ orphan_timeout: "1s" });
     await other.close();
     await until("the orphan to be gone", (all) => all.every(({ id }) => id !== lost));

@@ -3,7 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { FleetingdError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { checkSpec } from "../check-spec.ts";
-import { findConfinement } from "../confinement.ts";
+import { type Confinement, findConfinement, strippingWords } from "../confinement.ts";
 import type { HypervisorDriver, RunningVm, VmSpec } from "../driver.ts";
 import { adoptVm, listVms } from "../find-vms.ts";
 import { launchVm } from "../launch.ts";
@@ -18,6 +18,8 @@ import { type VmConfig, vmConfig } from "./vm-config.ts";
 
 export interface CloudHypervisorOptions {
   logger: Logger;
+  /** Found out if it is not given. */
+  confinement?: Confinement | undefined;
   /** How long it may take from the process's start until the guest runs. Default 30 s. */
   startTimeoutMs?: number;
 }
@@ -38,8 +40,8 @@ export async function createCloudHypervisorDriver(
       hint: 'Put a release of it on PATH (docs/hypervisors.md), or set hypervisor = "qemu".',
     });
   }
-  const command = [...(await findConfinement(logger)), path];
-  const can = await probeCloudHypervisor(command, logger);
+  const confinement = options.confinement ?? (await findConfinement(logger));
+  const can = await probeCloudHypervisor([...(confinement.canStrip ? strippingWords([]) : []), path], logger);
 
   type Begin = (api: CloudHypervisorApi, config: VmConfig, timeoutMs: number) => Promise<void>;
   const launch = async (spec: VmSpec, signal: AbortSignal | undefined, begin: Begin): Promise<RunningVm> => {
@@ -54,7 +56,7 @@ export async function createCloudHypervisorDriver(
     // Followed from the beginning, so it is there before its writer.
     await writeFile(eventsPath(spec), "", { mode: 0o600 });
     if (spec.memoryPath !== undefined) await writeFile(spec.memoryPath, "", { mode: 0o600, flag: "a" });
-    return launchVm([...command, ...vmmArguments(spec)], spec, {
+    return launchVm([...confinement.words(spec, []), path, ...vmmArguments(spec)], spec, {
       kind: CLOUD_HYPERVISOR,
       logger,
       startTimeoutMs,

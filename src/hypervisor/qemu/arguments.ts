@@ -1,11 +1,13 @@
 /** QEMU's command line: a pure function of the VM and of what the host offers. */
 import { join } from "node:path";
 import { CONSOLE_LOG, type DiskSpec, type NicSpec, type VmSpec } from "../driver.ts";
-import type { Platform } from "./platform.ts";
+import { isAtLeast, type Platform } from "./platform.ts";
 
 export interface QemuSettings {
   platform: Platform;
   machine: string;
+  /** `7.2.22` */
+  version: string;
   accelerator: "kvm" | "tcg";
   /** The host's kernel moves the packets; only with KVM and where /dev/vhost-net may be used. */
   vhostNet: boolean;
@@ -59,9 +61,27 @@ export function qemuArguments(spec: VmSpec, settings: QemuSettings, cloned?: Clo
     ...["-device", "pvpanic-pci"],
     ...["-action", "panic=shutdown"],
     ...["-qmp", `unix:${QMP_SOCKET},server=on,wait=off`],
-    ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
+    ...confinementArguments(spec, settings.version),
     ...(cloned === undefined ? [] : ["-S", "-incoming", "defer"]),
   ];
+}
+
+/** Whether QEMU gives up root's uid. A template has to write its state at the end, and no job runs in it. */
+export function becomesUser({ user, memoryPath }: VmSpec): boolean {
+  return user !== undefined && memoryPath === undefined;
+}
+
+/**
+ * When all is open and before the guest runs, QEMU moves into the VM's directory, which becomes all that it sees, and becomes a user
+ * who may open nothing there. Its seccomp filter has to let it do so; afterwards no right is left to use that.
+ */
+function confinementArguments(spec: VmSpec, version: string): string[] {
+  const sandbox = "on,obsolete=deny,spawn=deny,resourcecontrol=deny";
+  if (!becomesUser(spec)) return ["-sandbox", `${sandbox},elevateprivileges=deny`];
+  const identity = `${spec.user}:${spec.user}`;
+  if (isAtLeast(version, [9, 1])) return ["-sandbox", sandbox, "-run-with", `chroot=.,user=${identity}`];
+  const chroot = isAtLeast(version, [8, 1]) ? ["-run-with", "chroot=."] : ["-chroot", "."];
+  return ["-sandbox", sandbox, ...chroot, "-runas", identity];
 }
 
 /** The VM that a process with these arguments is, or undefined if it is none of ours. */

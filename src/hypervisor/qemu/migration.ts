@@ -1,15 +1,15 @@
 /**
- * The state of a VM's devices, out of one QEMU and into another, through unix sockets in the VM's directory: what QEMU's
- * sandbox allows, and its older versions know. Memory stays where it is: in a file that both map.
+ * The state of a VM's devices, out of one QEMU through a unix socket in its VM's directory, and into another from its standard
+ * input: what QEMU's sandbox allows, and its older versions know. Memory stays where it is: in a file that both map.
  */
-import { createReadStream, createWriteStream } from "node:fs";
+import { createWriteStream } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { z } from "zod";
 import { FleetingdError } from "../../errors.ts";
 import { removeTree } from "../../host/files.ts";
-import { connectUnixSocket, listenOnUnixSocket } from "../../host/unix-socket.ts";
+import { listenOnUnixSocket } from "../../host/unix-socket.ts";
 import { waitFor, withTimeout } from "../../host/wait.ts";
 import type { Monitor } from "./monitor.ts";
 
@@ -46,21 +46,17 @@ export async function saveDevices(vm: Party, stateDirectory: string, timeoutMs: 
   }
 }
 
-/** Reads the state of devices into a QEMU that waits for it, and lets the guest go on. @throws FleetingdError */
-export async function loadDevices(vm: Party, stateDirectory: string, timeoutMs: number): Promise<void> {
-  const path = join(vm.directory, SOCKET);
-  await leaveMemoryOut(vm.monitor);
-  try {
-    const incoming = { timeoutMs: COMMAND_TIMEOUT_MS, arguments: { uri: `unix:${SOCKET}` } };
-    await vm.monitor.execute("migrate-incoming", incoming);
-    const socket = await connectUnixSocket(path, COMMAND_TIMEOUT_MS);
-    const sent = pipeline(createReadStream(join(stateDirectory, STATE_FILE)), socket);
-    await withTimeout(sent, timeoutMs, "QEMU to read the state of its devices");
-    await untilMigrated(vm.monitor, timeoutMs);
-  } finally {
-    await removeTree(path);
-  }
-  await vm.monitor.execute("cont", { timeoutMs: COMMAND_TIMEOUT_MS });
+/**
+ * Lets a QEMU that waits for the state of devices read it from its standard input, and the guest go on. (By then it can
+ * open no file and no socket.)
+ * @throws FleetingdError
+ */
+export async function loadDevices(monitor: Monitor, timeoutMs: number): Promise<void> {
+  await leaveMemoryOut(monitor);
+  const incoming = { timeoutMs: COMMAND_TIMEOUT_MS, arguments: { uri: "fd:0" } };
+  await monitor.execute("migrate-incoming", incoming);
+  await untilMigrated(monitor, timeoutMs);
+  await monitor.execute("cont", { timeoutMs: COMMAND_TIMEOUT_MS });
 }
 
 async function leaveMemoryOut(monitor: Monitor): Promise<void> {

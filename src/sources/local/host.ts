@@ -1,5 +1,6 @@
 /** The host's parts that all its local pools share. */
 import type { HypervisorDriver } from "../../hypervisor/driver.ts";
+import type { Users } from "../../hypervisor/users.ts";
 import type { Fabric } from "../../network/fabric.ts";
 import type { Leases } from "../../network/leases.ts";
 import type { VmSubnet } from "../../network/slots.ts";
@@ -14,4 +15,6 @@ export interface LocalHost {
   fabric: Fabric;
   leasesOf(subnet: VmSubnet): Leases;
   admission: Admission;
+  /** Whom VMs' processes run as. */
+  users: Users;
 }

@@ -42,6 +42,7 @@ import {
   clonesDirectory,
   type LocalData,
   networkOf,
+  type ProcessLimits,
   parseLocalData,
   seedPath,
   vmSpec,
@@ -59,6 +60,7 @@ export interface LocalSourceOptions {
   dnsServers: readonly string[];
   vcpus: number;
   memoryMiB: number;
+  limits: ProcessLimits;
   console: "serial" | "virtio";
   bootProfile: BootProfile;
   bootTimeoutMs: number;
@@ -111,6 +113,7 @@ export class LocalSource implements Source {
     const cloneName = `${id}${cloneSuffix(host.stateDirectory)}`;
     const cloneDirectory = join(clonesDirectory(diskDirectory), cloneName);
     const { slot } = network;
+    const user = host.users.acquire();
     const data: LocalData = {
       subnet: subnet.cidr,
       slot,
@@ -119,6 +122,7 @@ export class LocalSource implements Source {
       goldenImage: golden.name,
       memoryMiB,
       vcpus,
+      ...(user === undefined ? {} : { user }),
     };
     await context.save(data);
 
@@ -131,9 +135,9 @@ export class LocalSource implements Source {
     ]);
 
     context.phase("boot");
-    const { console, bootProfile } = this.#options;
+    const { console, bootProfile, limits } = this.#options;
     const { machineId } = identity;
-    const machine = { vcpus, memoryMiB, console, bootProfile, emulated: host.emulated };
+    const machine = { vcpus, memoryMiB, console, bootProfile, emulated: host.emulated, user, limits };
     const spec = vmSpec({ ...machine, id, directory, machineId, golden, clone, network });
     const vm = await host.hypervisor.start(spec, signal);
     this.#running.set(id, vm);
@@ -155,6 +159,7 @@ export class LocalSource implements Source {
     await this.#options.host.fabric.detach(networkOf(data));
     await removeTree(data.cloneDirectory);
     this.#leasesOf(data).release(data.slot);
+    if (data.user !== undefined) this.#options.host.users.release(data.user);
   }
 
   async resume(instance: StoredInstance): Promise<boolean> {
@@ -164,6 +169,7 @@ export class LocalSource implements Source {
     const { memoryMiB = this.#options.memoryMiB, vcpus = this.#options.vcpus } = data;
     this.#options.host.admission.promise(id, { memoryMiB, vcpus });
     this.#leasesOf(data).acquireSlot(data.slot);
+    if (data.user !== undefined) this.#options.host.users.reserve(data.user);
     if (data.process === undefined) return false;
     const vm = await this.#options.host.hypervisor.adopt({ id, directory, process: data.process });
     if (vm === undefined) return false;

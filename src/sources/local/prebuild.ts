@@ -13,6 +13,7 @@ import { createReportDisk } from "../../images/report.ts";
 import type { Ipv6Prefix } from "../../network/ipv6.ts";
 import { type SlotNetwork, slotNetwork, type VmSubnet } from "../../network/slots.ts";
 import type { LocalHost } from "./host.ts";
+import { limitsOf, type ProcessLimits } from "./vm.ts";
 
 export interface PrebuildRun {
   id: string;
@@ -22,6 +23,7 @@ export interface PrebuildRun {
   userData: string;
   vcpus: number;
   memoryMiB: number;
+  limits: ProcessLimits;
   console: "serial" | "virtio";
   subnet: VmSubnet;
   subnet6: Ipv6Prefix | undefined;
@@ -48,6 +50,7 @@ export async function runPrebuildVm<T>(
   const reportDiskPath = join(directory, "report.raw");
   const leases = host.leasesOf(options.subnet);
   const network = slotNetwork(options.subnet, leases.acquire().slot, options.subnet6);
+  const user = host.users.acquire();
   let vm: RunningVm | undefined;
   try {
     await removeTree(directory);
@@ -63,7 +66,7 @@ export async function runPrebuildVm<T>(
     await writeSeed(seedPath, seed, options.signal);
     await host.fabric.attach({ network, egressInterface: options.egressInterface });
     vm = await host.hypervisor.start(
-      prebuildSpec(options, directory, network, host.emulated),
+      { ...prebuildSpec(options, directory, network, host.emulated), user },
       options.signal,
     );
     await untilPoweredOff(vm, directory, options);
@@ -72,6 +75,7 @@ export async function runPrebuildVm<T>(
     await vm?.stop({ graceMs: 0 });
     await host.fabric.detach(network);
     leases.release(network.slot);
+    if (user !== undefined) host.users.release(user);
     await removeTree(directory);
   }
 }
@@ -97,6 +101,7 @@ function prebuildSpec(
     ],
     nics: [{ tapName: network.tapName, macAddress: network.macAddress }],
     console: options.console,
+    limits: limitsOf(options, options.limits),
   };
 }
 

@@ -6,7 +6,7 @@ import { cloneKernelArguments } from "../../cloudinit/kernel-arguments.ts";
 import type { BootProfile } from "../../cloudinit/prebuild.ts";
 import { SEED_DISK_SERIAL } from "../../cloudinit/seed.ts";
 import { FleetingdError } from "../../errors.ts";
-import type { DiskSpec, VmSpec } from "../../hypervisor/driver.ts";
+import type { DiskSpec, VmLimits, VmSpec } from "../../hypervisor/driver.ts";
 import type { GoldenImage } from "../../images/image.ts";
 import { parseVmSubnet, parseVmSubnet6, type SlotNetwork, slotNetwork } from "../../network/slots.ts";
 import { LOCAL, type SourceData, sourceOf } from "../source.ts";
@@ -23,6 +23,8 @@ const localDataSchema = z.object({
   /** What the host has promised it. */
   memoryMiB: z.number().optional(),
   vcpus: z.number().optional(),
+  /** The uid that its process has; left out: root's. */
+  user: z.number().int().positive().optional(),
   process: z.object({ pid: z.number().int(), startTicks: z.number() }).optional(),
 });
 export type LocalData = z.infer<typeof localDataSchema>;
@@ -63,6 +65,22 @@ export interface VmParts {
   golden: GoldenImage;
   clone: Pick<DiskSpec, "path" | "format">;
   network: SlotNetwork;
+  user: number | undefined;
+  limits: ProcessLimits;
+}
+
+/** What of a process's limits is configured; the others follow from the VM's size. */
+export type ProcessLimits = Omit<VmLimits, "memoryMiB" | "tasks"> & { memoryOverheadMiB: number };
+
+/** QEMU has a thread for each core, one that does the rest, and up to 64 that wait for disks. */
+const TASKS_BESIDES_CORES = 128;
+
+/** The limits of the process of a VM of this size. */
+export function limitsOf(
+  { memoryMiB, vcpus }: Pick<VmSpec, "memoryMiB" | "vcpus">,
+  { memoryOverheadMiB, ...limits }: ProcessLimits,
+): VmLimits {
+  return { ...limits, memoryMiB: memoryMiB + memoryOverheadMiB, tasks: vcpus + TASKS_BESIDES_CORES };
 }
 
 /** Where a VM's seed disk lies in its directory. */
@@ -84,5 +102,7 @@ export function vmSpec(parts: VmParts): VmSpec {
     ],
     nics: [{ tapName: parts.network.tapName, macAddress: parts.network.macAddress }],
     console: parts.console,
+    user: parts.user,
+    limits: limitsOf(parts, parts.limits),
   };
 }

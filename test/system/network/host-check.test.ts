@@ -137,6 +137,7 @@ describe("the host", { skip: needsNamespace() }, () => {
       subnets6: [],
       dnsServers: [],
       hostServices: [],
+      processUsers: undefined,
       policies: new Map([[DEFAULT_POLICY.name, DEFAULT_POLICY]]),
     };
     const services = [{ address: "192.0.2.1", protocol: "udp", port: 53 }] as const;
@@ -147,6 +148,7 @@ describe("the host", { skip: needsNamespace() }, () => {
         subnets: ["10.0.0.0/8", "10.1.0.0/16", "169.254.0.0/16"],
         dnsServers: ["192.0.2.1", "192.0.2.1", "169.254.169.254"],
         hostServices: services,
+        processUsers: { first: 1, last: 2 ** 32 - 3 },
       },
       { ...none, policies: new Map(ODD_POLICIES.map((policy) => [policy.name, policy])) },
     ]) {

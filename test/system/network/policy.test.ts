@@ -23,6 +23,8 @@ const CGNAT = "100.64.7.7";
 const RESOLVER = "203.0.113.53";
 const WEB = 8080;
 const API = 8443;
+const VM_USER = 1_900_000_000;
+const PROCESS_USERS = { first: VM_USER, last: VM_USER + 1 };
 const [ECHO, SINK, SOURCE, SILENT] = [9000, 9001, 9002, 9003];
 const MEASURED_MS = 1_500;
 const SETTLE_MS = 100;
@@ -62,6 +64,7 @@ describe("a pool's policy", { skip: needsNamespace() }, () => {
     fabric = createFabric({
       subnets: [subnet],
       dnsServers: [RESOLVER],
+      processUsers: PROCESS_USERS,
       policies: [open, { ...DEFAULT_POLICY, name: "other" }],
     });
     await fabric.open();
@@ -81,6 +84,22 @@ describe("a pool's policy", { skip: needsNamespace() }, () => {
   test("allows everything outside unless something is said", async () => {
     for (const address of [PUBLIC, PRIVATE, CGNAT]) assert.equal(await reaches(address), true, address);
     assert.equal(await reaches(alice.gateway), false);
+  });
+
+  test("lets the processes of VMs say nothing on the network themselves", async () => {
+    const connects = async (user: number, address: string): Promise<boolean> => {
+      const command = ["bash", "-c", `exec 3<>/dev/tcp/${address}/${WEB}`];
+      const identity = [`--reuid=${user}`, `--regid=${user}`, "--clear-groups"];
+      const { exitCode } = await run("timeout", ["1", "setpriv", ...identity, ...command], {
+        acceptedExitCodes: [0, 1, 124],
+      });
+      return exitCode === 0;
+    };
+    for (const address of [PUBLIC, "127.0.0.1", alice.gateway]) {
+      assert.equal(await connects(VM_USER, address), false, address);
+      assert.equal(await connects(VM_USER + 1, address), false, address);
+      assert.equal(await connects(VM_USER + 2, address), true, `${address}, as somebody else`);
+    }
   });
 
   test("denies prefixes, except where others are allowed, and resolvers never", async () => {
@@ -160,6 +179,7 @@ describe("a pool's policy", { skip: needsNamespace() }, () => {
     const next = createFabric({
       subnets: [subnet],
       dnsServers: [RESOLVER],
+      processUsers: PROCESS_USERS,
       policies: [
         { ...open, deny: PRIVATE_PREFIXES },
         { ...DEFAULT_POLICY, name: "other" },

@@ -21,6 +21,7 @@ const STATUS: DaemonStatus = {
   uptimeSeconds: 11_520,
   accelerator: "tcg",
   hypervisor: "QEMU 7.2.22",
+  confinement: "without capabilities",
   pools: [
     {
       name: "ci",
@@ -179,6 +180,7 @@ describe("status", () => {
     assert.deepEqual(stdout.split("\n"), [
       "fleetingd 1.2.3, process 42, up 3h 12m",
       "hypervisor QEMU 7.2.22 (tcg)",
+      "VMs run without capabilities",
       "",
       "POOL  SOURCE  WARM  READY  CREATING  DELETING  FAILED  MAX  GOLDEN IMAGE",
       "ci    local   1/2   3      1         0         0       10   golden-abc (1m 30s old)",

@@ -44,6 +44,7 @@ describe("defaults", () => {
         },
         imagesGcIntervalMs: 3_600_000,
         rulesGuard: "auto",
+        vmUsers: { first: 1_900_000_000, last: 1_900_065_535 },
       },
     );
     assert.deepEqual(Object.keys(config.pools), []);
@@ -67,6 +68,11 @@ describe("defaults", () => {
         bootProfile: "fast",
         dnsServers: [],
         egressInterface: "auto",
+        memoryOverheadMiB: 512,
+        cpuWeight: 100,
+        cpuLimitPercent: 300,
+        diskMiBPerSecond: 0,
+        diskOperationsPerSecond: 0,
         diskDirectory: "/var/lib/fleetingd",
         subnet: { cidr: "172.16.120.0/24", slotCount: 64 },
         subnet6: undefined,

@@ -7,6 +7,7 @@ import { platformOf } from "../../../src/hypervisor/qemu/platform.ts";
 const EMULATED: QemuSettings = {
   platform: platformOf("x64"),
   machine: "pc-q35-7.2",
+  version: "7.2.22",
   accelerator: "tcg",
   vhostNet: false,
   readOnlyMemoryFile: false,
@@ -63,7 +64,7 @@ describe("QEMU's arguments", () => {
         "-device pvpanic-pci",
         "-action panic=shutdown",
         "-qmp unix:qmp.sock,server=on,wait=off",
-        "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny,elevateprivileges=deny",
       ].join("\n"),
     );
   });
@@ -130,6 +131,21 @@ describe("QEMU's arguments", () => {
     assert.match(text, /-machine virt-7.2,gic-version=max,/);
     assert.match(text, /console=ttyAMA0/);
     assert.throws(() => platformOf("s390x"), { code: "UNAVAILABLE" });
+  });
+
+  test("a user of its own, once all is open, in the words of each version", () => {
+    const end = (version: string) =>
+      shown({ ...SPEC, user: 70_001 }, { ...EMULATED, version })
+        .split("\n")
+        .slice(-3);
+    const sandbox = "-sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny";
+    for (const version of ["6.2.0", "7.2.22"]) {
+      assert.deepEqual(end(version), [sandbox, "-chroot .", "-runas 70001:70001"]);
+    }
+    assert.deepEqual(end("8.2.2"), [sandbox, "-run-with chroot=.", "-runas 70001:70001"]);
+    for (const version of ["9.1.0", "10.0.13"]) {
+      assert.deepEqual(end(version).slice(1), [sandbox, "-run-with chroot=.,user=70001:70001"]);
+    }
   });
 
   test("commas in paths are doubled where QEMU splits at them, and only there", () => {

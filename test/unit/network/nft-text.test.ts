@@ -12,6 +12,7 @@ const NONE: RuleOptions = {
   subnets6: [],
   dnsServers: [],
   hostServices: [],
+  processUsers: undefined,
   policies: new Map([[DEFAULT_POLICY.name, DEFAULT_POLICY]]),
 };
 const network = slotNetwork(parseVmSubnet("172.16.120."), 1);
@@ -22,6 +23,15 @@ add element inet fleetingd back { "fltapac107806" . 172.16.120.6 }
 add element arp fleetingd arp_guests { "fltapac107806" . 02:fc:ac:10:78:06 . 172.16.120.6 . 172.16.120.5 }
 add element inet fleetingd vms_ci { "fltapac107806" }
 `;
+
+describe("the processes of VMs", () => {
+  test("send nothing themselves, if they have users of their own", () => {
+    const text = rebuildText({ ...NONE, processUsers: { first: 700_000, last: 700_999 } }, []);
+    assert.match(text, /hook output priority filter; policy accept;\n\t\tmeta skuid 700000-700999 drop\n/);
+    assert.doesNotMatch(rebuildText(NONE, []), /hook output|skuid/);
+    assert.throws(() => rebuildText({ ...NONE, processUsers: { first: 0, last: 5 } }, []), /uid/);
+  });
+});
 
 describe("the text for one VM", () => {
   test("adds one element to each set, and to `egress` only with an egress interface", () => {
