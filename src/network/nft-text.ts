@@ -32,7 +32,7 @@ export interface RuleOptions {
   dnsServers: readonly string[];
   hostServices: readonly HostService[];
   /** The uids of VMs' processes, which have nothing to say on the network; undefined: they have none of their own. */
-  processUsers: { first: number; last: number } | undefined;
+  processUsers?: { first: number; last: number } | undefined;
   /** By name. */
   policies: ReadonlyMap<string, Policy>;
 }

@@ -106,7 +106,16 @@ describe("a job's VM", { skip: needsNamespace() }, () => {
       grep -H . memory.max cpu.weight cpu.max io.max pids.max
       head -c 1 /dev/vda; echo $?; head -c 1 /dev/urandom > /dev/null; echo $?
       grep -E "^(CapBnd|CapInh|NoNewPrivs)" /proc/self/status`;
+    // As root in the daemon's unit, which has few of root's capabilities.
+    const unit = [
+      "setpriv",
+      "--bounding-set=-all,+setuid,+setpcap",
+      "--inh-caps=-all",
+      "--no-new-privs",
+      "--",
+    ];
     const words = [
+      ...unit,
       ...scopeWords("a-vm", { ...limits, ...disk }, "/etc/passwd"),
       ...strippingWords(["setuid"]),
       ...["sh", "-c", look],
