@@ -16,7 +16,7 @@ export type HypervisorChoice = "auto" | "cloud-hypervisor" | "qemu";
 export interface SelectOptions {
   choice: HypervisorChoice;
   accelerator: Accelerator;
-  confinement: Confinement;
+  confinement?: Confinement | undefined;
   logger: Logger;
 }
 
