@@ -52,7 +52,7 @@ function normalize(text) {
     .replace(/fl-[a-z0-9]{12}/g, "ID")
     .replace(/fltap[0-9a-f]{8}/g, "TAP")
     .replace(/\b\d+\.\d+\.\d+\.\d+(\/\d+)?\b/g, "ADDRESS")
-    .replace(/(daemon\.lock)\.\d+/g, "$1.PID")
+    .replace(/\.lock\.\d+/g, ".lock.PID")
     .replace(/\.[0-9a-f]{12}\.tmp\b/g, ".TMP")
     .replace(/(seed\.iso)\.[A-Za-z0-9]{6}\b/g, "$1.XXXXXX")
     .replace(/(\/[^/ ]+)+(\/[^/ ]+\/[^/ ]+)/g, "…$2");
