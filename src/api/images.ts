@@ -5,18 +5,18 @@ export interface ImageList {
 }
 
 export interface ImageStatus {
-  kind: "golden" | "base";
+  kind: "golden" | "base" | "snapshot";
   name: string;
   /** Where it lies: the pool's `vm_disk_directory`. */
   directory: string;
   /** Pools whose new VMs, or next golden image, are made of it. */
   pools: readonly string[];
-  /** The base image that a golden image was made of; null for a base image, or if that was not noted. */
+  /** What it was made of: a golden image's base image, a snapshot's golden image; null if that was not noted, and for a base image. */
   base: string | null;
   ageSeconds: number;
   /** What it takes on its disk. */
   bytes: number;
-  /** How many VMs are made of it; those of a base image are its golden images' business. */
+  /** How many VMs are made of it, those of a snapshot also of its golden image; a base image has none itself. */
   vms: number;
   /** Whether it is what a pool uses now. */
   current: boolean;
@@ -32,5 +32,9 @@ export interface GcDirectory {
   /** Why nothing was looked for; null if it was. */
   skipped: string | null;
   /** What was removed, or would be. */
-  removed: readonly { kind: "golden" | "base" | "pointer" | "leftover"; path: string; bytes: number }[];
+  removed: readonly {
+    kind: "golden" | "base" | "snapshot" | "pointer" | "leftover";
+    path: string;
+    bytes: number;
+  }[];
 }

@@ -25,6 +25,7 @@ export interface PoolStatus {
   goldenImage: string | null;
   goldenImageAgeSeconds: number | null;
   prebuild: PrebuildStatus;
+  clones: CloneStatus;
   /** Unclaimed instances: how many are to be ready, and how many are. */
   warm: { desired: number; actual: number };
   /** All its instances by state. */
@@ -66,6 +67,19 @@ export interface PrebuildStatus {
   timings: { baseSeconds: number; prebuildSeconds: number } | null;
 }
 
+export interface CloneStatus {
+  /** As configured. */
+  mode: "auto" | "snapshot" | "boot";
+  /** The snapshot that new instances go on from; null: they boot. */
+  snapshot: string | null;
+  /** Whether one is being made. */
+  isBeingMade: boolean;
+  /** Why instances boot although they might go on from a snapshot; null if they do, or are not to. */
+  problem: string | null;
+  /** How long making the snapshot took; null unless this daemon made it. */
+  createSeconds: number | null;
+}
+
 export interface InstanceStatus {
   id: string;
   pool: string;
@@ -80,6 +94,8 @@ export interface InstanceStatus {
   /** How long until that step is tried again; 0 if nothing is waited for. */
   retryInSeconds: number;
   goldenImage: string | null;
+  /** The snapshot that it went on from; null if it has booted. */
+  snapshot: string | null;
   /** How long each phase of its creation took; the last one may still be going on. */
   phases: readonly { name: string; seconds: number }[];
 }

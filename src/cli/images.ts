@@ -21,14 +21,14 @@ export const images: CliCommand<ReadOptions> = async (options, context) => {
 
 function renderImages(list: readonly ImageStatus[]): string[] {
   if (list.length === 0) return ["No images."];
-  const headings = ["KIND", "IMAGE", "CURRENT", "AGE", "SIZE", "VMS", "POOLS", "BASE", "DIRECTORY"];
+  const headings = ["KIND", "IMAGE", "CURRENT", "AGE", "SIZE", "VMS", "POOLS", "MADE OF", "DIRECTORY"];
   const rows = list.map((image) => [
     image.kind,
     image.name,
     image.current ? "yes" : "no",
     formatAge(image.ageSeconds),
     formatBytes(image.bytes),
-    image.kind === "golden" ? String(image.vms) : "-",
+    image.kind === "base" ? "-" : String(image.vms),
     image.pools.length === 0 ? "-" : image.pools.join(","),
     image.base ?? "-",
     image.directory,

@@ -43,6 +43,7 @@ function renderPools(pools: readonly PoolStatus[]): string[] {
     "DELETING",
     "FAILED",
     "MAX",
+    "CLONES",
     "GOLDEN IMAGE",
   ];
   const rows = pools.map((pool) => [
@@ -56,9 +57,15 @@ function renderPools(pools: readonly PoolStatus[]): string[] {
       pool.counts.failed,
       pool.maxInstances,
     ].map(String),
+    clonesOf(pool),
     goldenImage(pool),
   ]);
   return [...formatTable(headings, rows), ...pools.flatMap(troubles)];
+}
+
+function clonesOf({ clones }: PoolStatus): string {
+  if (clones.snapshot !== null) return "snapshot";
+  return clones.isBeingMade ? "boot (snapshot being made)" : "boot";
 }
 
 function goldenImage({ goldenImage: name, goldenImageAgeSeconds: age, prebuild }: PoolStatus): string {
@@ -68,12 +75,13 @@ function goldenImage({ goldenImage: name, goldenImageAgeSeconds: age, prebuild }
 }
 
 function troubles(pool: PoolStatus): string[] {
-  const { name, prebuild, lastError, retryInSeconds } = pool;
+  const { name, prebuild, clones, lastError, retryInSeconds } = pool;
   const nextTry = retryInSeconds === 0 ? "" : ` (next try in ${formatAge(retryInSeconds)})`;
   return [
     ...(prebuild.state === "failed"
       ? [`${name}: the last prebuild failed: ${prebuild.error ?? "unknown"}${nextPrebuild(pool)}`]
       : []),
+    ...(clones.problem === null ? [] : [`${name}: VMs boot, for there is no snapshot: ${clones.problem}`]),
     ...(lastError === null ? [] : [`${name}: ${lastError}${nextTry}`]),
     ...pool.sources.flatMap(({ name: source, state, problem, retryInSeconds }) =>
       problem === null || problem === lastError

@@ -15,6 +15,13 @@ const COMMON = ["rw", "quiet", "net.ifnames=0", "panic=-1", "cryptomgr.notests"]
  * is no secret from a job that is root.
  */
 const EMULATED = ["mitigations=off", "nokaslr", "tsc=reliable", "no_timer_check"] as const;
+/** To a login first, and then to the whole system. */
+const FAST = [
+  "systemd.unit=fleetingd-early.target",
+  "systemd.show_status=false",
+  "fsck.mode=skip",
+  "audit=0",
+];
 
 /** For the prebuild, and for whoever boots a base image with whole cloud-init. */
 export function prebuildKernelArguments(base: BootDisk, machine: { emulated: boolean }): string[] {
@@ -31,14 +38,12 @@ export function cloneKernelArguments(
     // So that PID 1 knows it from the start; the fast image's `identity` writes the same into the file.
     `systemd.machine_id=${clone.machineId}`,
   ];
-  if (clone.bootProfile === "compatible") return args;
-  return [
-    ...args,
-    "systemd.unit=fleetingd-early.target",
-    "systemd.show_status=false",
-    "fsck.mode=skip",
-    "audit=0",
-  ];
+  return clone.bootProfile === "compatible" ? args : [...args, ...FAST];
+}
+
+/** For a template of clones, which gets its identity over the channel. What is written here all of its clones can read. */
+export function templateKernelArguments(golden: BootDisk, machine: { emulated: boolean }): string[] {
+  return [...common(golden, machine.emulated), "fleetingd.channel", ...FAST];
 }
 
 function common(disk: BootDisk, emulated: boolean): string[] {

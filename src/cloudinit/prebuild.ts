@@ -14,6 +14,12 @@ export type BootProfile = "fast" | "compatible";
 export const DEFAULT_USER = "ubuntu";
 /** Run over SSH as the default user after the first login: starts the rest of the system, returns 0 when it is up. */
 export const READY_COMMAND = "/usr/lib/fleetingd/ready";
+/** In a fast image: makes a template of the machine, see templates/guest/template. */
+const TEMPLATE_SCRIPT = "/usr/lib/fleetingd/template";
+/** Run over SSH in a template that is up: frees what no clone needs. */
+export const SETTLE_COMMAND = `sudo -n ${TEMPLATE_SCRIPT} settle`;
+/** Run over SSH as a template's last command: when the login has ended, it waits on the channel for an identity. */
+export const WAIT_COMMAND = "sudo -n systemctl start fleetingd-template.service";
 /** The serial number of the disk that the prebuild writes its report to: raw, sparse, REPORT_DISK_MIB large. */
 export const REPORT_DISK_SERIAL = "fleetingd-report";
 export const REPORT_DISK_MIB = 64;
@@ -48,6 +54,8 @@ const COMMON_FILES: ReadonlyArray<[GuestFile, path: string, permissions: string]
 const FAST_FILES: ReadonlyArray<[GuestFile, path: string, permissions: string]> = [
   ["identity", "/usr/lib/fleetingd/identity", "0755"],
   ["fleetingd-identity.service", "/usr/lib/systemd/system/fleetingd-identity.service", "0644"],
+  ["fleetingd-template.service", "/usr/lib/systemd/system/fleetingd-template.service", "0644"],
+  ["template", TEMPLATE_SCRIPT, "0755"],
   ["fleetingd-early.target", "/usr/lib/systemd/system/fleetingd-early.target", "0644"],
   ["fleetingd-full.timer", "/usr/lib/systemd/system/fleetingd-full.timer", "0644"],
   ["fleetingd-full.service", "/usr/lib/systemd/system/fleetingd-full.service", "0644"],

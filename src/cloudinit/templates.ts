@@ -10,6 +10,7 @@ const GUEST_FILES = [
   "fleetingd-full.service",
   "fleetingd-full.timer",
   "fleetingd-identity.service",
+  "fleetingd-template.service",
   "identity",
   "prebuild-commands",
   "prebuild-finish",
@@ -17,6 +18,7 @@ const GUEST_FILES = [
   "ready",
   "ssh.service.conf",
   "sshd.conf",
+  "template",
 ] as const;
 export type GuestFile = (typeof GUEST_FILES)[number];
 

@@ -26,7 +26,15 @@ export function checkPool(table: PoolTable, known: KnownNames): Finding[] {
     ...checkSources(table, known),
     ...checkSizes(table, known.sources),
     ...checkImage(table, known.images),
+    ...checkCloneMode(table),
   ];
+}
+
+function checkCloneMode(table: PoolTable): Finding[] {
+  if (table.clone_mode !== "snapshot" || table.boot_profile === "fast") return [];
+  const text =
+    'a snapshot needs the guest part that only images with boot_profile = "fast" have; use clone_mode = "auto" or that profile';
+  return [{ path: ["clone_mode"], text }];
 }
 
 function checkSources(table: PoolTable, { sourceNames }: KnownNames): Finding[] {

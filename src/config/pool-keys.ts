@@ -272,6 +272,12 @@ const machine = {
       "does, cloud-init included.",
     example: "compatible",
   }),
+  clone_mode: key(z.enum(["auto", "snapshot", "boot"]).default("auto"), {
+    meaning:
+      "How a VM begins. `snapshot`: it goes on from memory and disk of one that has booted before, and gets an identity of " +
+      "its own. `boot`: it boots. `auto`: the first where that is possible, else the second.",
+    example: "boot",
+  }),
   boot_timeout: key(duration(1, DAY_SECONDS).prefault("5m"), {
     kind: "duration",
     meaning:
@@ -347,6 +353,7 @@ export const POOL_FIELDS = {
   vm_disk_directory: "diskDirectory",
   vm_enable_virtio_console: "enableVirtioConsole",
   boot_profile: "bootProfile",
+  clone_mode: "cloneMode",
   boot_timeout: "bootTimeoutMs",
   heartbeat_timeout: "heartbeatTimeoutMs",
   max_idle_age: "maxIdleAgeMs",

@@ -83,6 +83,8 @@ export interface PoolConfig {
   /** 0: for ever. */
   readonly orphanTimeoutMs: number;
   readonly bootProfile: "fast" | "compatible";
+  /** Whether VMs go on from a snapshot or boot; `auto`: from a snapshot where there can be one. */
+  readonly cloneMode: "auto" | "snapshot" | "boot";
   /** IPv4 addresses; none: the host's own resolvers. */
   readonly dnsServers: readonly string[];
   /** The name of an interface; `auto`: the default route's. */

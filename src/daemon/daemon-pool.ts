@@ -4,6 +4,7 @@ import { createLimiter } from "../pool/limiter.ts";
 import { Pool } from "../pool/pool.ts";
 import { CompositeSource, type Part } from "../sources/composite/composite.ts";
 import type { GoldenImages } from "../sources/local/golden-images.ts";
+import type { Snapshots } from "../sources/local/snapshots.ts";
 import { LOCAL } from "../sources/source.ts";
 import type { Clouds } from "./clouds.ts";
 import { createLocalSource, type LocalPoolContext } from "./local-pool.ts";
@@ -15,15 +16,17 @@ export interface DaemonPool {
   pool: Pool;
   /** What its VMs on this host are made of; undefined if it has none here. */
   images: GoldenImages | undefined;
+  snapshots: Snapshots | undefined;
 }
 
 /** A pool with VMs on this host. */
 export interface LocalPool extends DaemonPool {
   images: GoldenImages;
+  snapshots: Snapshots;
 }
 
 export function isLocal(pool: DaemonPool): pool is LocalPool {
-  return pool.images !== undefined;
+  return pool.images !== undefined && pool.snapshots !== undefined;
 }
 
 export interface DaemonPoolContext extends LocalPoolContext {
@@ -44,23 +47,25 @@ export async function createPool(
   const names = config.sources.map((source) => source.name);
   const left = former.filter((source) => !names.includes(source));
   let images: GoldenImages | undefined;
+  let snapshots: Snapshots | undefined;
   const parts: Part[] = [];
   for (const source of [...config.sources, ...left.flatMap((one) => formerSource(one, context.config))]) {
     const part = await createPart(name, config, source, context);
     parts.push(part);
     images ??= part.images;
+    snapshots ??= part.snapshots;
   }
   const [only] = parts;
   const shared = { ...context, name, settings: config };
   if (only !== undefined && parts.length === 1 && left.length === 0) {
-    return { config, images, pool: new Pool({ ...shared, ...only }) };
+    return { config, images, snapshots, pool: new Pool({ ...shared, ...only }) };
   }
   const logger = context.logger.child({ pool: name });
   const source = new CompositeSource({ parts, warmInstances: () => pool.settings.warmInstances, logger });
   // Its parts have limits of their own.
   const limits = { creates: createLimiter(UNLIMITED), deletes: createLimiter(UNLIMITED) };
   const pool: Pool = new Pool({ ...shared, source, limits });
-  return { config, images, pool };
+  return { config, images, snapshots, pool };
 }
 
 async function createPart(
@@ -68,12 +73,13 @@ async function createPart(
   config: PoolConfig,
   wanted: PoolSource,
   context: DaemonPoolContext,
-): Promise<Part & { images?: GoldenImages }> {
+): Promise<Part & { images?: GoldenImages; snapshots?: Snapshots }> {
   const { maxInstances, warmInstances } = wanted;
   if (wanted.config === undefined) {
-    const { source, images } = await createLocalSource(name, config, context);
+    const { source, images, snapshots } = await createLocalSource(name, config, context);
     const { limits } = context;
-    return { source, images, limits, type: LOCAL, maxInstances, warmInstances, costPerHour: 0 };
+    const share = { maxInstances, warmInstances, costPerHour: 0 };
+    return { source, images, snapshots, limits, type: LOCAL, ...share };
   }
   const { type, costPerHour } = wanted.config;
   const remote = await context.clouds.source(name, { ...wanted, config: wanted.config });

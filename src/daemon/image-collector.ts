@@ -24,6 +24,7 @@ export interface ImageCollectorOptions {
   logger: Logger;
 }
 
+const FOLDERS = { golden: "golden", base: "base", snapshot: "snapshots" } as const;
 const BUSY = "another process, or a prebuild, works on this directory's images";
 
 export class ImageCollector {
@@ -111,12 +112,13 @@ export class ImageCollector {
     const garbage = decideGarbage(inventory, {
       pools: this.#poolsOf(directory).map(imagesOf),
       used: new Set(vmsIn(directory, usage).map(({ goldenImage }) => goldenImage)),
+      usedSnapshots: new Set(vmsIn(directory, usage).flatMap(({ snapshot }) => snapshot ?? [])),
     });
     return { directory, skipped: null, removed: await Promise.all(garbage.map(measured)) };
   }
 
   async #listOf(directory: string, usage: VmImages, now: number): Promise<ImageStatus[]> {
-    const { golden, bases } = await readInventory(directory);
+    const { golden, snapshots, bases } = await readInventory(directory);
     const pools = this.#poolsOf(directory).map((pool) => ({ name: pool.pool.name, ...imagesOf(pool) }));
     const vms = vmsIn(directory, usage);
     const ageSeconds = (createdAt: Date): number => Math.round((now - createdAt.getTime()) / 1000);
@@ -128,7 +130,7 @@ export class ImageCollector {
       name: image.name,
       directory,
       ageSeconds: ageSeconds(image.createdAt),
-      bytes: await diskUsage(join(directory, more.kind, image.name)),
+      bytes: await diskUsage(join(directory, FOLDERS[more.kind], image.name)),
       current: more.pools.length > 0,
     });
     const namesOf = (has: (pool: PoolImages) => boolean): string[] =>
@@ -140,6 +142,14 @@ export class ImageCollector {
           base: image.baseName ?? null,
           vms: vms.filter(({ goldenImage }) => goldenImage === image.name).length,
           pools: namesOf(({ current }) => current === image.name),
+        }),
+      ),
+      ...snapshots.map((image) =>
+        describe(image, {
+          kind: "snapshot",
+          base: image.goldenImage,
+          vms: vms.filter(({ snapshot }) => snapshot === image.name).length,
+          pools: namesOf(({ currentSnapshot }) => currentSnapshot === image.name),
         }),
       ),
       ...bases.map((image) =>
@@ -166,10 +176,11 @@ function vmsIn(directory: string, { vms }: VmImages): VmImages["vms"] {
   return vms.filter(({ diskDirectory }) => diskDirectory === directory);
 }
 
-function imagesOf({ images }: LocalPool): PoolImages {
+function imagesOf({ images, snapshots }: LocalPool): PoolImages {
   const { current, baseName } = images.status;
   const baseNames = [current?.baseName, baseName].filter((name) => name !== undefined);
-  return { current: current?.name, baseNames, pointerName: images.pointerName };
+  const currentSnapshot = snapshots.status.current?.name;
+  return { current: current?.name, currentSnapshot, baseNames, pointerName: images.pointerName };
 }
 
 async function measured(garbage: Garbage): Promise<GcDirectory["removed"][number]> {

@@ -12,6 +12,7 @@ export interface VmImage {
   cloneDirectory: string;
   diskDirectory: string;
   goldenImage: string;
+  snapshot: string | undefined;
 }
 
 export interface VmImages {
@@ -34,8 +35,9 @@ export async function readVmImages(
     try {
       const local = parseLocalData(id, one);
       if (local === undefined) continue;
-      const { cloneDirectory, goldenImage } = local;
-      vms.push({ id, cloneDirectory, diskDirectory: dirname(dirname(cloneDirectory)), goldenImage });
+      const { cloneDirectory, goldenImage, snapshot } = local;
+      const diskDirectory = dirname(dirname(cloneDirectory));
+      vms.push({ id, cloneDirectory, diskDirectory, goldenImage, snapshot });
     } catch (error) {
       problems.push(messageOf(error));
     }

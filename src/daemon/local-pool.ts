@@ -10,6 +10,7 @@ import type { Limiter } from "../pool/limiter.ts";
 import { GoldenImages } from "../sources/local/golden-images.ts";
 import type { LocalHost } from "../sources/local/host.ts";
 import { LocalSource } from "../sources/local/local.ts";
+import { Snapshots } from "../sources/local/snapshots.ts";
 import { imageOf } from "./base-images.ts";
 import type { NamedPool } from "./host-checks.ts";
 import type { HostFacts } from "./local-host.ts";
@@ -31,7 +32,7 @@ export async function createLocalSource(
   name: string,
   pool: PoolConfig,
   context: LocalPoolContext,
-): Promise<{ source: LocalSource; images: GoldenImages }> {
+): Promise<{ source: LocalSource; images: GoldenImages; snapshots: Snapshots }> {
   const { config, host, facts } = context;
   const logger = context.logger.child({ pool: name });
   await host.fabric.setPolicy(policyOf(name, pool));
@@ -53,6 +54,10 @@ export async function createLocalSource(
     egressInterface,
     dnsServers: pool.dnsServers.length > 0 ? pool.dnsServers : facts.dnsServers,
   };
+  const snapshots = new Snapshots({
+    ...{ host, logger, machine: { ...machine, bootTimeoutMs: pool.bootTimeoutMs } },
+    ...{ diskDirectory: pool.diskDirectory, mode: pool.cloneMode, bootProfile: pool.bootProfile },
+  });
   const images = new GoldenImages({
     host,
     diskDirectory: pool.diskDirectory,
@@ -68,21 +73,24 @@ export async function createLocalSource(
       packages: pool.prebuildPackages,
     },
     templates: await loadTemplates(),
+    makeSnapshot: (golden, onStep) => snapshots.make(golden, onStep),
     machine: { ...machine, timeoutMs: pool.prebuildTimeoutMs },
     logger,
   });
   await images.recall();
+  await snapshots.recall(images.status.current);
   const source = new LocalSource({
     ...machine,
     policy: name,
     host,
     images,
+    snapshots,
     diskDirectory: pool.diskDirectory,
     bootProfile: pool.bootProfile,
     bootTimeoutMs: pool.bootTimeoutMs,
     logger,
   });
-  return { source, images };
+  return { source, images, snapshots };
 }
 
 /** What is to be said about it is said now; which interface `auto` means is the fabric's business. */

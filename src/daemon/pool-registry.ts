@@ -204,7 +204,9 @@ export class PoolRegistry {
 
   /** Ends the drivers; VMs live on. */
   async stop(): Promise<void> {
-    await Promise.all(this.all().flatMap(({ pool, images }) => [images?.stop(), pool.stop()]));
+    await Promise.all(
+      this.all().flatMap(({ pool, images, snapshots }) => [images?.stop(), snapshots?.stop(), pool.stop()]),
+    );
     await this.#context.clouds.close();
   }
 

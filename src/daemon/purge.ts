@@ -16,7 +16,7 @@ import { loadLocalRecords } from "./local-records.ts";
 /** In the state directory, besides the lock. */
 const STATE_FOLDERS = ["vms", "pools", "prebuild"];
 /** In a disk directory. */
-const IMAGE_FOLDERS = ["golden", "base"];
+const IMAGE_FOLDERS = ["snapshots", "golden", "base"];
 
 /**
  * @param options.images Base and golden images go, too.

@@ -1,7 +1,8 @@
 /** The daemon's state as `Status` answers it. */
-import type { DaemonStatus, InstanceStatus, PoolStatus } from "../api/status.ts";
+import type { CloneStatus, DaemonStatus, InstanceStatus, PoolStatus } from "../api/status.ts";
 import type { InstanceState } from "../pool/instance.ts";
 import type { InstanceView } from "../pool/pool.ts";
+import type { SnapshotsStatus } from "../sources/local/snapshots.ts";
 import { type DaemonPool, isLocal, type LocalPool } from "./daemon-pool.ts";
 
 export interface StatusInput {
@@ -57,19 +58,31 @@ function poolStatus(one: DaemonPool, input: StatusInput, now: number): PoolStatu
   };
 }
 
-const NO_IMAGE: Pick<PoolStatus, "goldenImage" | "goldenImageAgeSeconds" | "prebuild"> = {
+const NO_IMAGE: Pick<PoolStatus, "goldenImage" | "goldenImageAgeSeconds" | "prebuild" | "clones"> = {
   goldenImage: null,
   goldenImageAgeSeconds: null,
   prebuild: { state: "none", step: null, error: null, nextInSeconds: null, timings: null },
+  clones: { mode: "boot", snapshot: null, isBeingMade: false, problem: null, createSeconds: null },
 };
 
+const seconds = (ms: number): number => Math.round(ms / 100) / 10;
+
+function cloneStatus({ mode, current, isBeingMade, problem, createMs }: SnapshotsStatus): CloneStatus {
+  return {
+    mode,
+    snapshot: current?.name ?? null,
+    isBeingMade,
+    problem: problem ?? null,
+    createSeconds: createMs === undefined ? null : seconds(createMs),
+  };
+}
+
 function imageStatus(
-  { images }: LocalPool,
+  { images, snapshots }: LocalPool,
   nextPrebuildInMs: number | undefined,
   now: number,
 ): typeof NO_IMAGE {
   const image = images.status;
-  const seconds = (ms: number): number => Math.round(ms / 100) / 10;
   return {
     goldenImage: image.current?.name ?? null,
     goldenImageAgeSeconds: image.current ? secondsSince(image.current.createdAt.getTime(), now) : null,
@@ -82,6 +95,7 @@ function imageStatus(
         ? { baseSeconds: seconds(image.timings.baseMs), prebuildSeconds: seconds(image.timings.prebuildMs) }
         : null,
     },
+    clones: cloneStatus(snapshots.status),
   };
 }
 
@@ -98,6 +112,7 @@ function instanceStatus(pool: string, instance: InstanceView, now: number): Inst
     failures: instance.failures,
     retryInSeconds: Math.ceil(instance.retryInMs / 1000),
     goldenImage: typeof instance.data["goldenImage"] === "string" ? instance.data["goldenImage"] : null,
+    snapshot: typeof instance.data["snapshot"] === "string" ? instance.data["snapshot"] : null,
     phases: instance.phases.map(({ name, at }, index) => ({
       name,
       seconds: ((instance.phases[index + 1]?.at ?? end) - at) / 1000,

@@ -53,3 +53,13 @@ export async function withTimeout<T>(work: Promise<T>, timeoutMs: number, what: 
     timer.abort();
   }
 }
+
+/** Settles like `work`, but throws CANCELLED as soon as `signal` is aborted. `work` itself goes on. */
+export function abortable<T>(work: Promise<T>, signal: AbortSignal, message: string): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(new FleetingdError("CANCELLED", message));
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { FleetingdError, systemErrorCode } from "../errors.ts";
 import { exists, removeTree } from "../host/files.ts";
 import { connectUnixSocket } from "../host/unix-socket.ts";
-import { sleep } from "../host/wait.ts";
+import { abortable, sleep } from "../host/wait.ts";
 import type { Logger } from "../log.ts";
 import type { VmSpec } from "./driver.ts";
 import { type HypervisorProcess, launchHypervisor, settlesWithin } from "./hypervisor-process.ts";
@@ -69,7 +69,7 @@ async function waitUntilRunning<C extends VmControl>(
   for (;;) {
     throwIfAborted(spec, options.signal);
     try {
-      await abortable(vm.control.open(left()), spec, options.signal);
+      await unlessAborted(vm.control.open(left()), spec, options.signal);
       break;
     } catch (error) {
       const code = systemErrorCode(error);
@@ -80,7 +80,7 @@ async function waitUntilRunning<C extends VmControl>(
     await sleep(CONNECT_INTERVAL_MS, options.signal);
   }
   if (options.begin !== undefined) {
-    await abortable(options.begin(vm.control, left()), spec, options.signal);
+    await unlessAborted(options.begin(vm.control, left()), spec, options.signal);
   }
   const state = await vm.state();
   if (state === "running") return;
@@ -110,19 +110,8 @@ async function removeIfUnanswered(path: string, spec: VmSpec): Promise<void> {
   throw new FleetingdError("ALREADY_EXISTS", `a VM runs in ${spec.directory} already`);
 }
 
-/** Fails with CANCELLED as soon as `signal` is aborted; `work` itself goes on. */
-async function abortable<T>(work: Promise<T>, spec: VmSpec, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  let onAbort = (): void => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(cancelled(spec));
-    signal.addEventListener("abort", onAbort);
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
+async function unlessAborted<T>(work: Promise<T>, spec: VmSpec, signal: AbortSignal | undefined): Promise<T> {
+  return signal === undefined ? work : abortable(work, signal, cancelled(spec).message);
 }
 
 function throwIfAborted(spec: VmSpec, signal: AbortSignal | undefined): void {

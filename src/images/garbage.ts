@@ -6,6 +6,8 @@ import type { ImageInventory } from "./inventory.ts";
 export interface PoolImages {
   /** The golden image that new VMs are made of; undefined if none was made yet. */
   current: string | undefined;
+  /** The snapshot that new VMs go on from; undefined if they boot. */
+  currentSnapshot?: string | undefined;
   /** Names of the base images that it was made of, and that the last prebuild found. */
   baseNames: readonly string[];
   /** The name of the file in `golden/` that remembers the current one. */
@@ -16,10 +18,12 @@ export interface ImageUsage {
   pools: readonly PoolImages[];
   /** Names of the golden images that VMs are made of. */
   used: ReadonlySet<string>;
+  /** Names of the snapshots that VMs go on from. */
+  usedSnapshots: ReadonlySet<string>;
 }
 
 export interface Garbage {
-  kind: "golden" | "base" | "pointer" | "leftover";
+  kind: "golden" | "base" | "snapshot" | "pointer" | "leftover";
   path: string;
 }
 
@@ -29,6 +33,7 @@ export const GRACE_MS = 60 * 60_000;
 /**
  * What can be removed, in an order in which a crash between two leaves nothing broken.
  *
+ * A snapshot stays while a VM has gone on from it or it is a pool's current one, and with it the golden image that it was made of.
  * A golden image stays while a VM is made of it or it is a pool's current one; a base image while a pool's current golden
  * image was made of it, for the next one. While a pool has no golden image of its own yet, whatever was in use by
  * any configuration stays: an upgrade that is taken back finds it again.
@@ -39,7 +44,7 @@ export function decideGarbage(
   now = Date.now(),
   graceMs = GRACE_MS,
 ): Garbage[] {
-  const { diskDirectory, golden, bases, goldenPointers, basePointers, leftovers } = inventory;
+  const { diskDirectory, golden, snapshots, bases, goldenPointers, basePointers, leftovers } = inventory;
   const isYoung = (time: Date): boolean => now - time.getTime() < graceMs;
   const at = (folder: string, name: string): string => join(diskDirectory, folder, name);
   const waiting = usage.pools.some(({ current }) => current === undefined);
@@ -49,8 +54,17 @@ export function decideGarbage(
     goldenPointers,
     ({ name, modifiedAt }) => waiting || ownPointers.has(name) || isYoung(modifiedAt),
   );
+  const neededSnapshots = new Set([
+    ...usage.usedSnapshots,
+    ...usage.pools.flatMap(({ currentSnapshot }) => currentSnapshot ?? []),
+  ]);
+  const [keptSnapshots, unusedSnapshots] = partition(
+    snapshots,
+    ({ name, createdAt }) => waiting || neededSnapshots.has(name) || isYoung(createdAt),
+  );
   const neededGolden = new Set([
     ...usage.used,
+    ...keptSnapshots.map(({ goldenImage }) => goldenImage),
     ...usage.pools.flatMap(({ current }) => current ?? []),
     ...keptPointers.flatMap(({ target }) => target ?? []),
   ]);
@@ -71,6 +85,7 @@ export function decideGarbage(
   return [
     ...stalePointers.map(({ name }): Garbage => ({ kind: "pointer", path: at("golden", name) })),
     ...staleBasePointers.map(({ name }): Garbage => ({ kind: "pointer", path: at("base", name) })),
+    ...unusedSnapshots.map(({ directory }): Garbage => ({ kind: "snapshot", path: directory })),
     ...unusedGolden.map(({ directory }): Garbage => ({ kind: "golden", path: directory })),
     ...unusedBases.map(({ name }): Garbage => ({ kind: "base", path: at("base", name) })),
     ...leftovers

@@ -9,6 +9,7 @@ import { z } from "zod";
 import { FleetingdError } from "../errors.ts";
 import { ensureDirectory, listDirectory, readTextIfExists, writeFileAtomic } from "../host/files.ts";
 import { run } from "../host/run.ts";
+import { writeEmptyOverlay } from "./clones.ts";
 import type { BaseImage, GoldenImage } from "./image.ts";
 import { buildInitrd } from "./initrd.ts";
 import { publishDirectory, unpublishDirectory } from "./publish.ts";
@@ -69,6 +70,8 @@ export async function findGolden(diskDirectory: string, name: string): Promise<G
     baseName: stored.baseName,
     directory,
     diskPath: join(directory, DISK),
+    diskFormat: "raw",
+    overlayPath: join(directory, OVERLAY),
     kernelPath: join(directory, "kernel"),
     initrdPath: stored.initrd ? join(directory, "initrd") : undefined,
     rootDevice: stored.rootDevice,
@@ -156,7 +159,12 @@ export async function completeGolden(
   const { base, report } = golden;
   await copyFile(base.kernelPath, join(directory, "kernel"));
   const initrd = await writeInitrd(join(directory, "initrd"), base, report);
-  await writeEmptyOverlay(directory, resolve(golden.diskDirectory, "golden", golden.name, DISK));
+  const finalPath = resolve(golden.diskDirectory, "golden", golden.name, DISK);
+  await writeEmptyOverlay(join(directory, OVERLAY), {
+    path: join(directory, DISK),
+    format: "raw",
+    finalPath,
+  });
   await saveReport(report, join(directory, "report"));
   await chmod(join(directory, DISK), 0o400);
   const known = report.kernel.rootDevice.startsWith("/dev/");
@@ -184,18 +192,6 @@ async function writeInitrd(path: string, base: BaseImage, { kernel }: PrebuildRe
   if (allBuiltIn || base.initrdPath === undefined) return false;
   await copyFile(base.initrdPath, path);
   return true;
-}
-
-/** Made once: to copy it takes a third of the time that a new one does. The disk has its final path only later, hence -u. */
-async function writeEmptyOverlay(directory: string, finalDiskPath: string): Promise<void> {
-  const { size } = await stat(join(directory, DISK));
-  const backing = ["-u", "-F", "raw", "-b", finalDiskPath];
-  await run("qemu-img", ["create", "-q", "-f", "qcow2", ...backing, join(directory, OVERLAY), String(size)]);
-}
-
-/** The overlay of a golden image that clones copy. */
-export function emptyOverlayPath(golden: Pick<GoldenImage, "directory">): string {
-  return join(golden.directory, OVERLAY);
 }
 
 function rootFlags(rootType: string): string[] {

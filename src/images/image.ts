@@ -25,12 +25,30 @@ export interface GoldenImage {
   /** The name of its base image; undefined if an older version made it, which did not note that. */
   baseName: string | undefined;
   directory: string;
-  /** Always raw and sparse, so that it can be reflinked or be a qcow2 overlay's backing file. */
+  /** Sparse, so that it can be reflinked or be a qcow2 overlay's backing file. */
   diskPath: string;
+  diskFormat: "raw";
+  /** An empty overlay on that disk. */
+  overlayPath: string;
   kernelPath: string;
   initrdPath: string | undefined;
   rootDevice: string;
   kernelArguments: readonly string[];
+  createdAt: Date;
+}
+
+/** What a template VM of a golden image was when it had come to rest: what clones go on from; immutable. */
+export interface SnapshotImage {
+  /** A hash of the golden image's name and of all that a clone must have in common with the template. */
+  name: string;
+  goldenImage: string;
+  directory: string;
+  diskPath: string;
+  diskFormat: "raw" | "qcow2";
+  /** An empty overlay on that disk. */
+  overlayPath: string;
+  memoryPath: string;
+  stateDirectory: string;
   createdAt: Date;
 }
 

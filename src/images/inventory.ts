@@ -5,8 +5,9 @@ import { systemErrorCode } from "../errors.ts";
 import { listDirectory, readTextIfExists } from "../host/files.ts";
 import { readBaseImage } from "./base-store.ts";
 import { listGolden } from "./golden.ts";
-import type { BaseImage, GoldenImage } from "./image.ts";
+import type { BaseImage, GoldenImage, SnapshotImage } from "./image.ts";
 import { UNFINISHED } from "./publish.ts";
+import { listSnapshots } from "./snapshots.ts";
 import { pointedImage } from "./ubuntu-cache.ts";
 
 export interface Pointer {
@@ -25,6 +26,7 @@ export interface Leftover {
 export interface ImageInventory {
   diskDirectory: string;
   golden: readonly GoldenImage[];
+  snapshots: readonly SnapshotImage[];
   bases: readonly BaseImage[];
   /** `golden/.current-…`: what each pool's image in use is. */
   goldenPointers: readonly Pointer[];
@@ -41,13 +43,15 @@ const BLOCK_BYTES = 512;
 export async function readInventory(diskDirectory: string): Promise<ImageInventory> {
   const golden = await hiddenFiles(join(diskDirectory, "golden"), (text) => text.trim() || undefined);
   const base = await hiddenFiles(join(diskDirectory, "base"), pointedImage);
+  const { leftovers } = await hiddenFiles(join(diskDirectory, "snapshots"), () => undefined);
   return {
     diskDirectory,
     golden: await listGolden(diskDirectory),
+    snapshots: await listSnapshots(diskDirectory),
     bases: await listBases(diskDirectory),
     goldenPointers: golden.pointers,
     basePointers: base.pointers,
-    leftovers: [...golden.leftovers, ...base.leftovers],
+    leftovers: [...golden.leftovers, ...base.leftovers, ...leftovers],
   };
 }
 

@@ -11,10 +11,11 @@ import { createHash } from "node:crypto";
 import { basename, join } from "node:path";
 import { type PrebuildInput, prebuildCommands, renderPrebuildUserData } from "../../cloudinit/prebuild.ts";
 import type { Templates } from "../../cloudinit/templates.ts";
-import { describeError, FleetingdError } from "../../errors.ts";
+import { describeError } from "../../errors.ts";
 import { diskFull, explainDiskFull } from "../../host/disk-full.ts";
 import { exists, freeBytes, readTextIfExists, writeFileAtomic } from "../../host/files.ts";
 import { withLock } from "../../host/lock.ts";
+import { abortable } from "../../host/wait.ts";
 import {
   completeGolden,
   createWorkDisk,
@@ -38,6 +39,8 @@ export interface GoldenImagesOptions {
   ensureBase(signal: AbortSignal, onProgress: OnProgress): Promise<BaseImage>;
   prebuild: PrebuildInput;
   templates: Templates;
+  /** Called with each image before it is used, while the images lock is held: its snapshot is made then. */
+  makeSnapshot(golden: GoldenImage, onStep: (step: string) => void): Promise<void>;
   machine: Omit<PrebuildRun, "id" | "base" | "workDiskPath" | "userData" | "signal" | "onStep">;
   logger: Logger;
 }
@@ -64,6 +67,7 @@ export interface GoldenImagesStatus {
 /** In a disk directory: held while its images are made. */
 export const IMAGES_LOCK = ".images.lock";
 const LOCK_TIMEOUT_MS = 60 * 60_000;
+const LEFT = "cancelled while waiting for the golden image";
 const FULL_BYTES = 8 * 1024 ** 2;
 
 export class GoldenImages {
@@ -113,7 +117,7 @@ export class GoldenImages {
   async current(signal: AbortSignal): Promise<GoldenImage> {
     if (this.#current !== undefined && !(await exists(this.#current.diskPath))) this.#current = undefined;
     await this.recall();
-    return this.#current ?? (await abortable(this.#build({ force: false }), signal));
+    return this.#current ?? (await abortable(this.#build({ force: false }), signal, LEFT));
   }
 
   /** Looks for a newer base image and makes a golden image of it, or joins the prebuild that is under way. */
@@ -121,7 +125,7 @@ export class GoldenImages {
     this.#listeners.add(options.onStep);
     try {
       if (this.#step !== undefined) options.onStep(this.#step);
-      return await abortable(this.#build(options), options.signal);
+      return await abortable(this.#build(options), options.signal, LEFT);
     } finally {
       this.#listeners.delete(options.onStep);
     }
@@ -168,6 +172,7 @@ export class GoldenImages {
       const image = existing ?? (await this.#tryMake(base, signal));
       if (existing === undefined)
         this.#timings = { baseMs, prebuildMs: performance.now() - begunAt - baseMs };
+      await this.#options.makeSnapshot(image, (step) => this.#say(step));
       await writeFileAtomic(this.#pointerPath(), `${image.name}\n`);
       this.#options.logger.info("the golden image is ready", {
         goldenImage: image.name,
@@ -264,15 +269,4 @@ export function progressText({ step, doneBytes, totalBytes }: Parameters<OnProgr
   return totalBytes === undefined
     ? `${step}, ${mib(doneBytes)} MiB`
     : `${step}, ${mib(doneBytes)} of ${mib(totalBytes)} MiB (${Math.floor((100 * doneBytes) / totalBytes)} %)`;
-}
-
-/** Settles like `work`, but throws CANCELLED as soon as the signal is aborted; `work` goes on. */
-function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void =>
-      reject(new FleetingdError("CANCELLED", "cancelled while waiting for the golden image"));
-    if (signal.aborted) abort();
-    signal.addEventListener("abort", abort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
-  });
 }

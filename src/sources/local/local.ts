@@ -1,23 +1,18 @@
 /**
  * The local host as a source of instances: the one place that joins hypervisor, network, images and cloud-init.
  *
- * Creation: record (slot, paths) → network ∥ clone ∥ seed → VM → login → ready. The network's rules are in force
+ * Creation: record (slot, paths) → network ∥ clone ∥ seed → VM → login → ready. A VM that goes on from a snapshot is told who
+ * it is while nobody can reach it; one that can't, boots. The network's rules are in force
  * before the VM starts. Deletion goes the other way, and every part of it may find its work done already.
  */
-import { randomBytes } from "node:crypto";
 import { dirname, join } from "node:path";
-import { writeSeed } from "../../cloudinit/iso.ts";
-import { generateSshKeyPair, type SshKeyPair } from "../../cloudinit/keys.ts";
 import { type BootProfile, DEFAULT_USER, READY_COMMAND } from "../../cloudinit/prebuild.ts";
-import { renderSeed } from "../../cloudinit/seed.ts";
-import { FleetingdError } from "../../errors.ts";
-import { explainDiskFull } from "../../host/disk-full.ts";
-import { ensureDirectory, removeTree } from "../../host/files.ts";
+import { describeError, FleetingdError } from "../../errors.ts";
+import { removeTree } from "../../host/files.ts";
 import { readSshBanner, waitForLogin } from "../../host/ssh.ts";
 import { CONSOLE_LOG, type RunningVm } from "../../hypervisor/driver.ts";
-import { type Clone, createClone } from "../../images/clones.ts";
 import { goldenDiskPath } from "../../images/golden.ts";
-import type { GoldenImage } from "../../images/image.ts";
+import type { SnapshotImage } from "../../images/image.ts";
 import type { Logger } from "../../log.ts";
 import type { Ipv6Prefix } from "../../network/ipv6.ts";
 import type { Leases } from "../../network/leases.ts";
@@ -36,7 +31,10 @@ import type {
 import { fullFromInside, fullFromOutside } from "./disk-room.ts";
 import type { GoldenImages } from "./golden-images.ts";
 import type { LocalHost } from "./host.ts";
+import { newIdentity } from "./identity.ts";
 import { consoleTail } from "./prebuild.ts";
+import type { Snapshots } from "./snapshots.ts";
+import { bootVm, CLONE_DISK, makeDisk, makeSeed, resumeVm, type VmOrder } from "./start-vm.ts";
 import {
   cloneSuffix,
   clonesDirectory,
@@ -44,13 +42,12 @@ import {
   networkOf,
   type ProcessLimits,
   parseLocalData,
-  seedPath,
-  vmSpec,
 } from "./vm.ts";
 
 export interface LocalSourceOptions {
   host: LocalHost;
   images: GoldenImages;
+  snapshots: Snapshots;
   diskDirectory: string;
   subnet: VmSubnet;
   subnet6: Ipv6Prefix | undefined;
@@ -68,8 +65,6 @@ export interface LocalSourceOptions {
 }
 
 const SSH_PORT = 22;
-/** In a clone's folder. */
-const CLONE_DISK = "disk";
 
 export class LocalSource implements Source {
   readonly name = "local";
@@ -100,6 +95,7 @@ export class LocalSource implements Source {
     return current !== undefined && data["goldenImage"] !== current.name;
   }
 
+  /** @throws FleetingdError */
   async create(context: CreateContext): Promise<CreatedInstance> {
     const { id, directory, signal } = context;
     const { memoryMiB, vcpus } = this.#options;
@@ -109,14 +105,14 @@ export class LocalSource implements Source {
     signal.throwIfAborted();
     const { subnet, subnet6 } = this.#options;
     const network = slotNetwork(subnet, this.#leases.acquire().slot, subnet6);
-    const { diskDirectory, host } = this.#options;
+    const { diskDirectory, host, snapshots } = this.#options;
+    const snapshot = await snapshots.current(golden, signal);
     const cloneName = `${id}${cloneSuffix(host.stateDirectory)}`;
     const cloneDirectory = join(clonesDirectory(diskDirectory), cloneName);
-    const { slot } = network;
     const user = host.users.acquire();
     const data: LocalData = {
       subnet: subnet.cidr,
-      slot,
+      slot: network.slot,
       ...(subnet6 === undefined ? {} : { subnet6: subnet6.cidr }),
       cloneDirectory,
       goldenImage: golden.name,
@@ -124,28 +120,66 @@ export class LocalSource implements Source {
       vcpus,
       ...(user === undefined ? {} : { user }),
     };
-    await context.save(data);
-
-    context.phase("clone");
     const identity = newIdentity(id);
-    const [clone] = await allSettled([
-      this.#makeClone(cloneDirectory, golden),
-      this.#attach(network),
-      writeSeed(seedPath(directory), this.#seedFiles(id, network, identity), signal),
-    ]);
-
-    context.phase("boot");
-    const { console, bootProfile, limits } = this.#options;
-    const { machineId } = identity;
-    const machine = { vcpus, memoryMiB, console, bootProfile, emulated: host.emulated, user, limits };
-    const spec = vmSpec({ ...machine, id, directory, machineId, golden, clone, network });
-    const vm = await host.hypervisor.start(spec, signal);
+    const { console, bootProfile, dnsServers, limits } = this.#options;
+    const machine = { vcpus, memoryMiB, console, bootProfile, dnsServers, user, limits };
+    const order = { ...machine, id, directory, cloneDirectory, golden, network, identity, signal };
+    const connectInfo = connectInfoOf(network, identity.userKey.privateKey);
+    await context.save(snapshot === undefined ? data : { ...data, snapshot: snapshot.name });
+    const resumed = snapshot && (await this.#resume(context, order, snapshot));
+    if (snapshot !== undefined && resumed === undefined) await context.save(data);
+    const vm = resumed ?? (await this.#boot(context, order));
     this.#running.set(id, vm);
-    await context.save({ ...data, process: vm.process });
-    const connectInfo = connectInfoOf(network, identity.userKey);
-    await this.#untilReady(context, vm, connectInfo, identity.hostKey.publicKey);
+    const source = resumed === undefined ? {} : { snapshot: snapshot?.name };
+    await context.save({ ...data, ...source, process: vm.process });
+    try {
+      await this.#untilReady(context, vm, connectInfo, identity.hostKey.publicKey);
+      if (resumed !== undefined) snapshots.succeeded();
+    } catch (error) {
+      if (resumed !== undefined && snapshot !== undefined && !signal.aborted)
+        snapshots.failed(snapshot, describeError(error));
+      throw error;
+    }
     this.#watch(id, vm);
     return { connectInfo };
+  }
+
+  /** Undefined if it could not, and is to boot instead. */
+  async #resume(
+    context: CreateContext,
+    order: VmOrder,
+    snapshot: SnapshotImage,
+  ): Promise<RunningVm | undefined> {
+    const { host, snapshots, logger } = this.#options;
+    context.phase("clone");
+    const [disk] = await allSettled([makeDisk(order, snapshot), this.#attach(order.network)]);
+    context.phase("resume");
+    try {
+      return await resumeVm(host, order, disk, snapshot);
+    } catch (error) {
+      if (context.signal.aborted) throw error;
+      const reason = describeError(error);
+      snapshots.failed(snapshot, reason);
+      if (snapshots.status.mode === "snapshot") throw error;
+      const { id } = order;
+      logger.warn("a VM boots, for it could not go on from the snapshot", {
+        id,
+        snapshot: snapshot.name,
+        reason,
+      });
+      return undefined;
+    }
+  }
+
+  async #boot(context: CreateContext, order: VmOrder): Promise<RunningVm> {
+    context.phase("clone");
+    const [disk] = await allSettled([
+      makeDisk(order, order.golden),
+      this.#attach(order.network),
+      makeSeed(order),
+    ]);
+    context.phase("boot");
+    return bootVm(this.#options.host, order, disk);
   }
 
   async delete(instance: StoredInstance): Promise<void> {
@@ -212,29 +246,6 @@ export class LocalSource implements Source {
     return found && hypervisor.adopt(found);
   }
 
-  async #makeClone(directory: string, golden: GoldenImage): Promise<Clone> {
-    try {
-      await ensureDirectory(directory);
-      return await createClone(golden, join(directory, CLONE_DISK));
-    } catch (error) {
-      throw explainDiskFull(error, "another clone", this.#options.diskDirectory);
-    }
-  }
-
-  #seedFiles(id: string, network: SlotNetwork, identity: Identity) {
-    return renderSeed({
-      instanceId: id,
-      hostname: id,
-      machineId: identity.machineId,
-      user: DEFAULT_USER,
-      network: { ...network, dnsServers: this.#options.dnsServers },
-      authorizedKeys: [identity.userKey.publicKey],
-      hostKey: identity.hostKey,
-      randomSeed: randomBytes(64),
-      now: new Date(),
-    });
-  }
-
   /** Waits for a login and for the rest of the system; a VM that ends meanwhile is not waited for. */
   async #untilReady(
     context: CreateContext,
@@ -287,27 +298,13 @@ export class LocalSource implements Source {
   }
 }
 
-interface Identity {
-  machineId: string;
-  userKey: SshKeyPair;
-  hostKey: SshKeyPair;
-}
-
-function newIdentity(id: string): Identity {
-  return {
-    machineId: randomBytes(16).toString("hex"),
-    userKey: generateSshKeyPair(`fleetingd ${id}`),
-    hostKey: generateSshKeyPair(id),
-  };
-}
-
-function connectInfoOf(network: SlotNetwork, userKey: SshKeyPair): ConnectInfo {
+function connectInfoOf(network: SlotNetwork, privateKey: string): ConnectInfo {
   return {
     os: "linux",
     arch: process.arch === "arm64" ? "arm64" : "amd64",
     protocol: "ssh",
     username: DEFAULT_USER,
-    privateKey: userKey.privateKey,
+    privateKey,
     address: network.address,
     port: SSH_PORT,
   };

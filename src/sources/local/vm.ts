@@ -20,6 +20,8 @@ const localDataSchema = z.object({
   /** The folder of the clone, on the golden images' file system. */
   cloneDirectory: z.string(),
   goldenImage: z.string(),
+  /** Of the snapshot that it goes on from; left out if it has booted. */
+  snapshot: z.string().optional(),
   /** What the host has promised it. */
   memoryMiB: z.number().optional(),
   vcpus: z.number().optional(),
@@ -38,6 +40,8 @@ export function parseLocalData(id: string, data: SourceData): LocalData | undefi
     cause: parsed.error,
   });
 }
+
+const ROOT_SERIAL = "fleetingd-root";
 
 /** Where the clones of a disk directory are, whoever's they are. */
 export const clonesDirectory = (diskDirectory: string): string => join(diskDirectory, "clones");
@@ -83,6 +87,34 @@ export function limitsOf(
   return { ...limits, memoryMiB: memoryMiB + memoryOverheadMiB, tasks: vcpus + TASKS_BESIDES_CORES };
 }
 
+/** A template or one of its clones: the same machine, but for what is its own. */
+export interface SnapshotVmParts {
+  id: string;
+  directory: string;
+  vcpus: number;
+  memoryMiB: number;
+  console: "serial" | "virtio";
+  golden: GoldenImage;
+  disk: Pick<DiskSpec, "path" | "format">;
+  network: SlotNetwork;
+  kernelArguments: readonly string[];
+  user: number | undefined;
+  limits: ProcessLimits;
+}
+
+export function snapshotVmSpec(parts: SnapshotVmParts): VmSpec {
+  const { golden, network, disk, limits, ...rest } = parts;
+  return {
+    ...rest,
+    limits: limitsOf(parts, limits),
+    kernelPath: golden.kernelPath,
+    initrdPath: golden.initrdPath,
+    disks: [{ ...disk, readOnly: false, serial: ROOT_SERIAL }],
+    nics: [{ tapName: network.tapName, macAddress: network.macAddress }],
+    hasChannel: true,
+  };
+}
+
 /** Where a VM's seed disk lies in its directory. */
 export const seedPath = (directory: string): string => join(directory, "seed.iso");
 
@@ -97,7 +129,7 @@ export function vmSpec(parts: VmParts): VmSpec {
     initrdPath: golden.initrdPath,
     kernelArguments: cloneKernelArguments(golden, parts),
     disks: [
-      { ...parts.clone, readOnly: false, serial: "fleetingd-root" },
+      { ...parts.clone, readOnly: false, serial: ROOT_SERIAL },
       { path: seedPath(parts.directory), format: "raw", readOnly: true, serial: SEED_DISK_SERIAL },
     ],
     nics: [{ tapName: parts.network.tapName, macAddress: parts.network.macAddress }],

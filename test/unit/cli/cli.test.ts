@@ -36,6 +36,13 @@ const STATUS: DaemonStatus = {
         nextInSeconds: 240,
         timings: null,
       },
+      clones: {
+        mode: "auto",
+        snapshot: null,
+        isBeingMade: false,
+        problem: "its memory was written to",
+        createSeconds: null,
+      },
       warm: { desired: 2, actual: 1 },
       counts: { creating: 1, ready: 3, deleting: 0, failed: 0 },
       maxInstances: 10,
@@ -55,6 +62,7 @@ const STATUS: DaemonStatus = {
       failures: 0,
       retryInSeconds: 0,
       goldenImage: "golden-abc",
+      snapshot: null,
       phases: [],
     },
   ],
@@ -182,9 +190,10 @@ describe("status", () => {
       "hypervisor QEMU 7.2.22 (tcg)",
       "VMs run without capabilities",
       "",
-      "POOL  SOURCE  WARM  READY  CREATING  DELETING  FAILED  MAX  GOLDEN IMAGE",
-      "ci    local   1/2   3      1         0         0       10   golden-abc (1m 30s old)",
+      "POOL  SOURCE  WARM  READY  CREATING  DELETING  FAILED  MAX  CLONES  GOLDEN IMAGE",
+      "ci    local   1/2   3      1         0         0       10   boot    golden-abc (1m 30s old)",
       "ci: the last prebuild failed: apt-get failed [31mE: no (next try in 4m)",
+      "ci: VMs boot, for there is no snapshot: its memory was written to",
       "",
       "INSTANCE         POOL  STATE  AGE     ADDRESS       GROUP  ERROR",
       "fl-bcdfghjkmnpq  ci    ready  1m 15s  172.16.120.6  -",
@@ -214,7 +223,7 @@ describe("images", () => {
   test("for people", async () => {
     const { stdout, exitCode } = await run(["images", "--socket", socket]);
     assert.deepEqual(stdout.split("\n"), [
-      "KIND    IMAGE                         CURRENT  AGE    SIZE     VMS  POOLS   BASE                          DIRECTORY",
+      "KIND    IMAGE                         CURRENT  AGE    SIZE     VMS  POOLS   MADE OF                       DIRECTORY",
       "golden  0123456789abcdef              yes      1d 1h  1.5 GiB  3    ci,big  ubuntu-cloud-noble-release-1  /var/lib/fleetingd",
       "base    ubuntu-cloud-noble-release-1  no       1d 1h  4.0 KiB  -    -       -                             /var/lib/fleetingd",
     ]);

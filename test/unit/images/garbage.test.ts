@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { decideGarbage, GRACE_MS, type ImageUsage, type PoolImages } from "../../../src/images/garbage.ts";
-import type { BaseImage, GoldenImage } from "../../../src/images/image.ts";
+import type { BaseImage, GoldenImage, SnapshotImage } from "../../../src/images/image.ts";
 import type { ImageInventory, Pointer } from "../../../src/images/inventory.ts";
 
 const NOW = Date.parse("2026-01-02T00:00:00Z");
@@ -15,10 +15,23 @@ const golden = (name: string, createdAt = OLD, baseName = "base-1"): GoldenImage
   baseName,
   directory: `/d/golden/${name}`,
   diskPath: "",
+  diskFormat: "raw",
+  overlayPath: "",
   kernelPath: "",
   initrdPath: undefined,
   rootDevice: "",
   kernelArguments: [],
+  createdAt,
+});
+const snapshot = (name: string, goldenImage: string, createdAt = OLD): SnapshotImage => ({
+  name,
+  goldenImage,
+  directory: `/d/snapshots/${name}`,
+  diskPath: "",
+  diskFormat: "raw",
+  overlayPath: "",
+  memoryPath: "",
+  stateDirectory: "",
   createdAt,
 });
 const base = (name: string, createdAt = OLD): BaseImage => ({
@@ -45,6 +58,7 @@ const pool = (overrides: Partial<PoolImages> = {}): PoolImages => ({
 const inventory = (overrides: Partial<ImageInventory>): ImageInventory => ({
   diskDirectory: "/d",
   golden: [],
+  snapshots: [],
   bases: [],
   goldenPointers: [],
   basePointers: [],
@@ -52,7 +66,9 @@ const inventory = (overrides: Partial<ImageInventory>): ImageInventory => ({
   ...overrides,
 });
 const paths = (found: ImageInventory, usage: Partial<ImageUsage> = {}): string[] =>
-  decideGarbage(found, { pools: [pool()], used: new Set(), ...usage }, NOW).map(({ path }) => path);
+  decideGarbage(found, { pools: [pool()], used: new Set(), usedSnapshots: new Set(), ...usage }, NOW).map(
+    ({ path }) => path,
+  );
 
 describe("garbage among images", () => {
   test("a golden image goes when no VM is made of it and no pool has it as its current one", () => {
@@ -115,6 +131,16 @@ describe("garbage among images", () => {
     assert.deepEqual(paths(found), ["/d/base/.x.tmp"]);
   });
 
+  test("a snapshot goes when no VM and no pool goes on from it, and keeps its golden image until then", () => {
+    const snapshots = ["new", "used", "old"].map((name) => snapshot(name, `of-${name}`));
+    const found = inventory({ snapshots, golden: [golden("of-old"), golden("of-used")] });
+    const usage = { pools: [pool({ currentSnapshot: "new" })], usedSnapshots: new Set(["used"]) };
+    assert.deepEqual(paths(found, usage), ["/d/snapshots/old", "/d/golden/of-old"]);
+    // Which one it needs is not known yet.
+    assert.deepEqual(paths(inventory({ snapshots }), { pools: [pool({ current: undefined })] }), []);
+    assert.deepEqual(paths(inventory({ snapshots: [snapshot("young", "of", YOUNG)] })), []);
+  });
+
   test("never takes what a VM or a pool uses, and a second look finds nothing more", () => {
     const names = fc.constantFrom("a", "b", "c", "d", "e");
     const times = fc.constantFrom(OLD, YOUNG);
@@ -129,6 +155,7 @@ describe("garbage among images", () => {
         const usage = {
           pools: pooled.map((one) => ({ ...one, pointerName: `.current-${one.pointerName}` })),
           used: new Set(used),
+          usedSnapshots: new Set<string>(),
         };
         const found = inventory({
           golden: goldenNames.map((name) => golden(name, time)),

@@ -39,6 +39,7 @@ beforeEach(async () => {
     logger: silentLogger,
     // Not reached: there is no base image to copy.
     host: undefined as unknown as GoldenImagesOptions["host"],
+    makeSnapshot: async () => undefined,
     machine: undefined as unknown as GoldenImagesOptions["machine"],
   });
   inputs = goldenName({
