@@ -9,7 +9,7 @@ const build: Measurement = {
   runs: 1,
   async prepare() {
     await ensureBase();
-    const daemon = await startBenchDaemon();
+    const daemon = await startBenchDaemon({ clone_mode: "boot" });
     return {
       async run() {
         for (const { name } of await listGolden(BENCH_IMAGES)) await removeGolden(BENCH_IMAGES, name);

@@ -29,9 +29,13 @@ export async function openBenchImages(): Promise<void> {
 }
 
 /** A real daemon with one pool of small VMs. */
-export function startBenchDaemon(pool: Readonly<Record<string, unknown>> = {}): Promise<TestDaemon> {
+export function startBenchDaemon(
+  pool: Readonly<Record<string, unknown>> = {},
+  settings: Readonly<Record<string, unknown>> = {},
+): Promise<TestDaemon> {
   const size = { vm_disk_size_gb: DISK_SIZE_GIB, vm_memory_mb: MEMORY_MIB, vm_num_cpu_cores: 1 };
-  return startTestDaemon({ pools: poolToml(POOL, { vm_disk_directory: BENCH_IMAGES, ...size, ...pool }) });
+  const pools = poolToml(POOL, { vm_disk_directory: BENCH_IMAGES, ...size, ...pool });
+  return startTestDaemon({ pools, settings });
 }
 
 /** The pool's golden image, made if there is none yet, and read once so that its disk's speed does not count. */

@@ -31,6 +31,7 @@ import { plugin } from "./plugin.ts";
 import { reportJson, reportTable } from "./report.ts";
 import { rules } from "./rules.ts";
 import { runMeasurements } from "./run.ts";
+import { snapshot } from "./snapshot.ts";
 import { trafficThroughRules } from "./traffic.ts";
 
 /** In the order in which they run: of those with VMs a golden image first, for all others start from it. */
@@ -44,6 +45,7 @@ const GROUPS: readonly (readonly Measurement[])[] = [
   plugin,
   daemon,
   boot,
+  snapshot,
 ];
 
 const EXIT = { ok: 0, failed: 1, usage: 2 } as const;

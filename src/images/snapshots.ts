@@ -127,7 +127,9 @@ export async function publishSnapshot(
     const parts = { disk, memoryPath: join(directory, MEMORY), stateDirectory: join(directory, STATE) };
     await ensureDirectory(parts.stateDirectory);
     await build(parts);
-    for (const file of [parts.memoryPath, disk.path]) await chmod(file, 0o400);
+    await chmod(disk.path, 0o400);
+    // QEMU before 8.2 opens it for writing, though it maps it privately.
+    await chmod(parts.memoryPath, 0o600);
     await writeEmptyOverlay(join(directory, OVERLAY), { ...disk, finalPath: join(path, DISK) });
     const stored = await describe(name, golden, parts);
     await writeFileAtomic(join(directory, DESCRIPTION), `${JSON.stringify(stored, null, 2)}\n`);

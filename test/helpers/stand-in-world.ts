@@ -118,6 +118,8 @@ export async function createStandInWorld(diskMiB = DISK_MIB): Promise<StandInWor
           vm_memory_mb: 128,
           vm_subnet: SUBNET.cidr,
           boot_timeout: "10s",
+          // A stand-in has no memory to go on with.
+          clone_mode: "boot",
           ...pool,
         }),
         settings: {

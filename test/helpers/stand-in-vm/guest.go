@@ -22,6 +22,13 @@ type guest struct {
 	isMute bool
 	// Closed when the hypervisor has said that it runs.
 	seen chan struct{}
+	// Of a template or a clone.
+	port *port
+	// Closed when a clone may go on.
+	goOn chan struct{}
+	// Told when its address works.
+	onReachable func()
+	progress    progress
 }
 
 // A real guest takes seconds to come so far that it can power off.
@@ -36,8 +43,13 @@ func (g *guest) boots() {
 }
 
 func (g *guest) run() {
+	if g.vm.isIncoming {
+		<-g.goOn
+	}
 	var err error
-	if identity := g.findIdentity(); identity != nil {
+	if g.port != nil && !strings.Contains(g.vm.commandLine, "tiny.") {
+		err = g.serveChannel()
+	} else if identity := g.findIdentity(); identity != nil {
 		err = g.serveJobs(identity)
 	} else if report := g.findReportDisk(); report != nil {
 		err = g.prebuild(report)

@@ -33,6 +33,10 @@ type machine struct {
 	memoryMiB   int
 	tapName     string
 	disks       []*disk
+	// Of a template or a clone.
+	memory      *memory
+	channelPath string
+	isIncoming  bool
 }
 
 func parseArguments(arguments []string) (*machine, error) {
@@ -40,7 +44,7 @@ func parseArguments(arguments []string) (*machine, error) {
 	for i := 0; i+1 < len(arguments); i++ {
 		option, value := arguments[i], arguments[i+1]
 		switch option {
-		case "-nodefaults", "-no-user-config":
+		case "-nodefaults", "-no-user-config", "-S":
 			continue
 		case "-machine":
 			vm.machine = value
@@ -54,6 +58,15 @@ func parseArguments(arguments []string) (*machine, error) {
 			if _, path, found := strings.Cut(value, "path="); found && strings.HasPrefix(value, "file,id=console,") {
 				vm.consolePath = strings.ReplaceAll(path, ",,", ",")
 			}
+			if _, path, found := strings.Cut(value, "path="); found && strings.HasPrefix(value, "socket,id=channel,") {
+				vm.channelPath, _, _ = strings.Cut(path, ",")
+			}
+		case "-object":
+			if found := parseMemory(value, vm.memoryMiB); found != nil {
+				vm.memory = found
+			}
+		case "-incoming":
+			vm.isIncoming = true
 		case "-qmp":
 			vm.monitorPath, _, _ = strings.Cut(strings.TrimPrefix(value, "unix:"), ",")
 		case "-netdev":
@@ -67,6 +80,9 @@ func parseArguments(arguments []string) (*machine, error) {
 			vm.disks = append(vm.disks, parsed)
 		}
 		i++
+	}
+	if vm.memory != nil {
+		vm.memory.mib = vm.memoryMiB
 	}
 	return vm, nil
 }

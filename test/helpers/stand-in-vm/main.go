@@ -54,6 +54,11 @@ func run(vm *machine, fault string) error {
 	if err != nil {
 		return err
 	}
+	if vm.memory != nil {
+		if err := vm.memory.open(); err != nil {
+			return err
+		}
+	}
 	setName("fleeting-vm")
 	ended := make(chan int, 1)
 	if fault == "hang" {
@@ -61,8 +66,14 @@ func run(vm *machine, fault string) error {
 		time.Sleep(24 * time.Hour)
 	}
 	guest := &guest{
-		vm: vm, console: console, tap: tap, powerOff: func() { ended <- 0 },
-		isMute: fault == "mute", seen: make(chan struct{}),
+		vm: vm, console: console, tap: tap,
+		powerOff: func() { ended <- 0 }, isMute: fault == "mute",
+		seen: make(chan struct{}), goOn: make(chan struct{}),
+	}
+	if vm.channelPath != "" {
+		if guest.port, err = listenForHost(vm.channelPath); err != nil {
+			return err
+		}
 	}
 	monitor, err := listen(vm.monitorPath, guest, func() { ended <- 0 })
 	if err != nil {

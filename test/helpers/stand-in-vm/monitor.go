@@ -15,8 +15,11 @@ type monitor struct {
 }
 
 type command struct {
-	Execute string          `json:"execute"`
-	ID      json.RawMessage `json:"id"`
+	Execute   string `json:"execute"`
+	Arguments struct {
+		URI string `json:"uri"`
+	} `json:"arguments"`
+	ID json.RawMessage `json:"id"`
 }
 
 // listen serves one client at a time, as QEMU does: a second one is let in and hears nothing until the first has gone.
@@ -56,6 +59,9 @@ func serve(connection net.Conn, guest *guest, seen, quit func()) {
 		say(fmt.Sprintf(`{"%s": %s, "id": %s}`, key, value, id))
 	}
 	say(`{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": "stand-in"}, "capabilities": ["oob"]}}`)
+	refuse := func(id json.RawMessage, text string) {
+		answer(id, "error", fmt.Sprintf(`{"class": "GenericError", "desc": %q}`, text))
+	}
 	negotiated := false
 	for lines := bufio.NewScanner(connection); lines.Scan(); {
 		asked := command{}
@@ -68,8 +74,34 @@ func serve(connection net.Conn, guest *guest, seen, quit func()) {
 			negotiated = true
 			answer(asked.ID, "return", "{}")
 		case negotiated && asked.Execute == "query-status":
-			answer(asked.ID, "return", `{"status": "running", "singlestep": false, "running": true}`)
+			answer(asked.ID, "return", fmt.Sprintf(`{"status": %q, "singlestep": false, "running": %t}`, guest.status(), guest.status() == "running"))
 			seen()
+		case negotiated && asked.Execute == "stop":
+			guest.setStatus("paused")
+			answer(asked.ID, "return", "{}")
+		case negotiated && asked.Execute == "cont":
+			guest.setStatus("running")
+			close(guest.goOn)
+			answer(asked.ID, "return", "{}")
+		case negotiated && asked.Execute == "migrate-set-capabilities":
+			answer(asked.ID, "return", "{}")
+		case negotiated && asked.Execute == "migrate":
+			answer(asked.ID, "return", "{}")
+			guest.migrated(sendState(asked.Arguments.URI))
+		case negotiated && asked.Execute == "migrate-incoming":
+			if err := receiveState(asked.Arguments.URI, guest.migrated); err != nil {
+				refuse(asked.ID, err.Error())
+				continue
+			}
+			answer(asked.ID, "return", "{}")
+		case negotiated && asked.Execute == "query-migrate":
+			answer(asked.ID, "return", guest.migration())
+		case negotiated && (asked.Execute == "device_del" || asked.Execute == "chardev-remove"):
+			if !guest.unplug(asked.Execute) {
+				refuse(asked.ID, "not found")
+				continue
+			}
+			answer(asked.ID, "return", "{}")
 		case negotiated && asked.Execute == "system_powerdown":
 			answer(asked.ID, "return", "{}")
 			guest.pressButton()

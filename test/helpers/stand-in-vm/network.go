@@ -41,6 +41,9 @@ func (g *guest) serveJobs(identity map[string]string) error {
 	if err != nil {
 		return err
 	}
+	if g.onReachable != nil {
+		g.onReachable()
+	}
 	return serveSSH(listener, identity)
 }
 

@@ -81,7 +81,10 @@ func serveSession(channel ssh.Channel, requests <-chan *ssh.Request, hostname st
 
 func execute(command string, channel ssh.Channel, hostname string) int {
 	switch command {
-	case "/usr/lib/fleetingd/ready", "cloud-init status --wait":
+	case "/usr/lib/fleetingd/ready", "cloud-init status --wait", "sudo -n /usr/lib/fleetingd/template settle":
+		return 0
+	case "sudo -n systemctl start fleetingd-template.service":
+		waitForClone()
 		return 0
 	case "hostname":
 		_, _ = io.WriteString(channel, hostname+"\n")

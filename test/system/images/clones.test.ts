@@ -10,6 +10,7 @@ import {
   stat,
   statfs,
   truncate,
+  utimes,
   writeFile,
 } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -20,6 +21,12 @@ import { createClone } from "../../../src/images/clones.ts";
 import { completeGolden, createWorkDisk, publishGolden, removeGolden } from "../../../src/images/golden.ts";
 import type { BaseImage, GoldenImage } from "../../../src/images/image.ts";
 import type { PrebuildReport } from "../../../src/images/report.ts";
+import {
+  listSnapshots,
+  publishSnapshot,
+  removeSnapshot,
+  snapshotDamage,
+} from "../../../src/images/snapshots.ts";
 import { needsNamespace, needsPrograms } from "../../helpers/namespace.ts";
 import { failOnLeaks } from "../../helpers/suite.ts";
 
@@ -153,6 +160,37 @@ for (const { name, make, sizeMiB, format } of FILE_SYSTEMS) {
       await writeFile(path, "somebody's");
       await assert.rejects(createClone(golden, path), { code: "EEXIST" });
       assert.equal((await stat(path)).size, 10);
+    });
+
+    test("a snapshot is complete or absent, its clones have its disk, and damage to it is found", async () => {
+      const broken = publishSnapshot(directory, "s", golden, () => Promise.reject(new Error("on purpose")));
+      await assert.rejects(broken, /on purpose/);
+      assert.deepEqual(await readdir(join(directory, "snapshots")), []);
+      const snapshot = await publishSnapshot(directory, "s", golden, async (parts) => {
+        await qemuIo(parts.disk.format, parts.disk.path, "write -P 0x22 8192 4096");
+        await writeFile(parts.memoryPath, Buffer.alloc(MIB, "memory"));
+        await writeFile(join(parts.stateDirectory, "devices"), "state");
+      });
+      assert.deepEqual(await listSnapshots(directory), [snapshot]);
+      const clone = await createClone(snapshot, join(directory, "of-a-snapshot"));
+      assert.equal(clone.format, format);
+      await qemuIo(format, clone.path, "read -P 0x22 8192 4096");
+      await qemuIo(format, clone.path, "read -P 0xa5 4096 4096");
+
+      assert.equal(await snapshotDamage(snapshot), undefined);
+      const devices = join(snapshot.stateDirectory, "devices");
+      await writeFile(devices, "other");
+      assert.match((await snapshotDamage(snapshot)) ?? "", /checksum of its devices' state/);
+      await writeFile(devices, "state");
+      assert.equal(await snapshotDamage(snapshot), undefined);
+      await utimes(snapshot.memoryPath, new Date(), new Date());
+      assert.match((await snapshotDamage(snapshot)) ?? "", /its memory was written to/);
+      await truncate(snapshot.memoryPath, 10);
+      assert.match((await snapshotDamage(snapshot)) ?? "", /its memory has 10 bytes/);
+      await removeSnapshot(directory, "s");
+      await removeSnapshot(directory, "s");
+      assert.match((await snapshotDamage(snapshot)) ?? "", /has been removed/);
+      assert.deepEqual(await readdir(join(directory, "snapshots")), []);
     });
 
     test("an image that is removed is gone as a whole", async () => {

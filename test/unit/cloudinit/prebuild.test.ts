@@ -66,7 +66,7 @@ describe("renderPrebuildUserData", () => {
     const paths = render({ bootProfile: "compatible" }).write_files.map(({ path }) => path);
     assert.ok(paths.includes("/usr/lib/fleetingd/ready"));
     assert.equal(
-      paths.some((path) => /identity|early|ssh/.test(path)),
+      paths.some((path) => /identity|early|ssh|template/.test(path)),
       false,
     );
   });
