@@ -50,7 +50,16 @@ describe("the demo", { skip: needsNamespace() }, () => {
     assert.equal(all.match(/outside +sees 203\.0\.113\.2/g)?.length, 2);
     assert.equal(new Set(all.match(/address +172\.16\.120\.\d+/g)).size, 2);
     const [, table = ""] = all.split("Timings");
-    for (const part of ["image", "prebuild", "clone", "boot to SSH", "claim", "job in", "delete"]) {
+    for (const part of [
+      "image",
+      "prebuild",
+      "snapshot",
+      "clone",
+      "start to SSH",
+      "claim",
+      "job in",
+      "delete",
+    ]) {
       assert.match(table, new RegExp(`^ +${part}.* (ms|s|already there)`, "m"), table);
     }
     assert.equal(await hostState(), hostBefore);
@@ -62,10 +71,10 @@ describe("the demo", { skip: needsNamespace() }, () => {
     const running = demo();
     let said = "";
     running.all?.on("data", (text: Buffer) => (said += text.toString()));
-    await waitFor(async () => (/VMs warm: .*boot/.test(said) ? true : undefined), {
+    await waitFor(async () => (/VMs warm: .*(boot|resume)/.test(said) ? true : undefined), {
       timeoutMs: TIMEOUT_MS,
       intervalMs: 20,
-      what: "VMs to boot",
+      what: "VMs to start",
     });
     running.kill("SIGINT");
     const { exitCode, all } = await running;

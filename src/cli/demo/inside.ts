@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { credentials } from "@grpc/grpc-js";
-import type { DaemonStatus } from "../../api/status.ts";
+import type { CloneStatus, DaemonStatus } from "../../api/status.ts";
 import { FleetingdError } from "../../errors.ts";
 import { type ConnectInfoResponse, State } from "../../gen/fleeting.ts";
 import { DaemonClient, type PrebuildProgress } from "../../gen/fleetingd.ts";
@@ -131,12 +131,20 @@ async function makeGoldenImage(steps: Steps, daemon: DaemonClient, timings: Timi
     stream.on("data", ({ message }: PrebuildProgress) => note(message));
     await once(stream, "end");
   });
-  const built = (await status(daemon)).pools[0]?.prebuild.timings;
+  const [pool] = (await status(daemon)).pools;
+  const built = pool?.prebuild.timings;
   timings.push(
     built
       ? { what: "prebuild", ms: built.prebuildSeconds * 1_000 }
       : { what: "prebuild", ms: undefined, remark: "already there" },
+    snapshotTiming(pool?.clones),
   );
+}
+
+function snapshotTiming(clones: CloneStatus | undefined): Timing {
+  const seconds = clones?.createSeconds ?? undefined;
+  if (seconds !== undefined) return { what: "snapshot", ms: seconds * 1_000 };
+  return { what: "snapshot", ms: undefined, remark: clones?.problem ?? "already there" };
 }
 
 async function waitUntilWarm(steps: Steps, daemon: DaemonClient, timings: Timing[]): Promise<void> {
@@ -156,7 +164,9 @@ async function waitUntilWarm(steps: Steps, daemon: DaemonClient, timings: Timing
     const all = instances.map((one) => one.phases.find((entry) => entry.name === name)?.seconds ?? 0);
     return Math.max(...all) * 1_000;
   };
-  timings.push({ what: "clone", ms: phase("clone") }, { what: "boot to SSH", ms: phase("boot") });
+  // A VM goes on from the snapshot, or boots.
+  const startMs = Math.max(phase("resume"), phase("boot"));
+  timings.push({ what: "clone", ms: phase("clone") }, { what: "start to SSH", ms: startMs });
 }
 
 async function runJobs(
