@@ -100,7 +100,7 @@ async function untilAtRest(vm: RunningVm, network: SlotNetwork, options: Templat
       ...{ privateKey: userKey.privateKey, hostKey: hostKey.publicKey },
     };
     const run = (command: string): Promise<void> => runInGuest(target, command, timeoutMs, signal);
-    await run(READY_COMMAND);
+    await run(`${READY_COMMAND} ${Math.ceil(timeoutMs / 1000)}`);
     onStep("coming to rest");
     await run(SETTLE_COMMAND);
     for (let login = 0; login < WARMING_LOGINS; login++) await run("true");
