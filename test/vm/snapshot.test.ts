@@ -162,7 +162,7 @@ describe("VMs that go on from a snapshot", { skip: needsNamespace() }, () => {
       // Its keys: who is let in, and who it was.
       "! sudo -n grep -rIl 'ssh-ed25519 .* template' /etc /run /home /root /var",
       "sudo -n ls /run/fleetingd/keys | grep -qx ubuntu",
-      "! sudo -n find / -xdev -name authorized_keys | grep .",
+      "! sudo -n find / -xdev -name authorized_keys -size +0 | grep .",
       // Its logs, name and logins.
       "! sudo -n journalctl --quiet --no-pager | grep -w template",
       "! sudo -n grep -rw template /var/log",
@@ -181,7 +181,7 @@ describe("VMs that go on from a snapshot", { skip: needsNamespace() }, () => {
       await outputOf(login, "! sudo -n sh -c 'ls /dev/vport* /dev/virtio-ports'");
       // Who looks for it again finds that the bus has nobody on it.
       await outputOf(login, "sudo -n modprobe virtio_console; sleep 0.2; ! sudo -n sh -c 'ls /dev/vport*'");
-      await outputOf(login, "! sudo -n pgrep -f fleetingd/identity");
+      await outputOf(login, "! sudo -n pgrep -f '[f]leetingd/identity'");
     }
     for (const id of ids) {
       const files = await readdir(join(running().directory, "vms", id));
