@@ -9,6 +9,7 @@ import type { InstanceStatus } from "../../src/api/status.ts";
 import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
 import { removeTree } from "../../src/host/files.ts";
 import { waitFor } from "../../src/host/wait.ts";
+import { listSnapshots } from "../../src/images/snapshots.ts";
 import { FLEETINGD, IMAGES, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
@@ -42,6 +43,8 @@ describe("a golden image that is too old", { skip: needsNamespace() }, () => {
   after(async () => {
     await daemon.stop();
     if (made !== undefined) await removeTree(join(IMAGES, "golden", made));
+    for (const { goldenImage, directory } of await listSnapshots(IMAGES))
+      if (goldenImage === made) await removeTree(directory);
   });
 
   const ask = async <Answer>(...args: string[]): Promise<Answer> => {
@@ -103,7 +106,11 @@ async function makeOlder(name: string): Promise<void> {
   const then = new Date(Date.now() - 2 * DAY_MS);
   const pointers = (await readdir(golden)).filter((file) => file.startsWith(".current-"));
   for (const file of pointers) await utimes(join(golden, file), then, then);
-  const path = join(golden, name, "image.json");
-  const description = JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>;
-  await writeFile(path, JSON.stringify({ ...description, createdAt: then.toISOString() }));
+  const descriptions = [join(golden, name, "image.json")];
+  for (const { goldenImage, directory } of await listSnapshots(IMAGES))
+    if (goldenImage === name) descriptions.push(join(directory, "snapshot.json"));
+  for (const path of descriptions) {
+    const description = JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>;
+    await writeFile(path, JSON.stringify({ ...description, createdAt: then.toISOString() }));
+  }
 }
