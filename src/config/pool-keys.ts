@@ -272,11 +272,11 @@ const machine = {
       "does, cloud-init included.",
     example: "compatible",
   }),
-  clone_mode: key(z.enum(["auto", "snapshot", "boot"]).default("auto"), {
+  clone_mode: key(z.enum(["auto", "snapshot", "boot"]).default("boot"), {
     meaning:
       "How a VM begins. `snapshot`: it goes on from memory and disk of one that has booted before, and gets an identity of " +
       "its own. `boot`: it boots. `auto`: the first where that is possible, else the second.",
-    example: "boot",
+    example: "auto",
   }),
   boot_timeout: key(duration(1, DAY_SECONDS).prefault("5m"), {
     kind: "duration",

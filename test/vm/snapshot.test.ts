@@ -42,7 +42,7 @@ describe("VMs that go on from a snapshot", { skip: needsNamespace() }, () => {
     await ip("route", "add", "default", "via", OUTSIDE);
     await outside.listen("tcp", { address: OUTSIDE, port: PORT });
     daemon = await startTestDaemon({
-      pools: poolToml("default", { dns_servers: [OUTSIDE] }),
+      pools: poolToml("default", { dns_servers: [OUTSIDE], clone_mode: "auto" }),
       settings: { max_concurrent_creates: CLONES },
     });
     await daemon.prebuild("default");

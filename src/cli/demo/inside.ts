@@ -144,7 +144,11 @@ async function makeGoldenImage(steps: Steps, daemon: DaemonClient, timings: Timi
 function snapshotTiming(clones: CloneStatus | undefined): Timing {
   const seconds = clones?.createSeconds ?? undefined;
   if (seconds !== undefined) return { what: "snapshot", ms: seconds * 1_000 };
-  return { what: "snapshot", ms: undefined, remark: clones?.problem ?? "already there" };
+  return {
+    what: "snapshot",
+    ms: undefined,
+    remark: clones?.problem ?? (clones?.mode === "boot" ? "none, every VM boots" : "already there"),
+  };
 }
 
 async function waitUntilWarm(steps: Steps, daemon: DaemonClient, timings: Timing[]): Promise<void> {

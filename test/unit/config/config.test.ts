@@ -66,7 +66,7 @@ describe("defaults", () => {
         maxIdleAgeMs: 86_400_000,
         orphanTimeoutMs: 3_600_000,
         bootProfile: "fast",
-        cloneMode: "auto",
+        cloneMode: "boot",
         dnsServers: [],
         egressInterface: "auto",
         memoryOverheadMiB: 512,
