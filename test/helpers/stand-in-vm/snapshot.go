@@ -186,21 +186,13 @@ func sendState(uri string) error {
 	return err
 }
 
-// receiveState calls done when it has read what sendState sends.
+// receiveState calls done when it has read what sendState sends, from its standard input.
 func receiveState(uri string, done func(error)) error {
-	listener, err := net.Listen("unix", strings.TrimPrefix(uri, "unix:"))
-	if err != nil {
-		return err
+	if uri != "fd:0" {
+		return errors.New("unknown migration protocol: " + uri)
 	}
 	go func() {
-		defer listener.Close()
-		connection, err := listener.Accept()
-		if err != nil {
-			done(err)
-			return
-		}
-		defer connection.Close()
-		found, err := io.ReadAll(connection)
+		found, err := io.ReadAll(os.Stdin)
 		if err == nil && string(found) != state {
 			err = errors.New("not a migration stream")
 		}
