@@ -31,6 +31,7 @@ describe("defaults", () => {
         socketPath: "/run/fleetingd/fleetingd.sock",
         socketGroup: "fleetingd",
         stateDirectory: "/var/lib/fleetingd",
+        hypervisor: "auto",
         logLevel: "info",
         logFormat: "auto",
         maxConcurrentCreates: "auto",
