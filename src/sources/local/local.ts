@@ -102,11 +102,11 @@ export class LocalSource implements Source {
     this.#options.host.admission.promise(id, { memoryMiB, vcpus });
     context.phase("image");
     const golden = await this.#options.images.current(signal);
-    signal.throwIfAborted();
-    const { subnet, subnet6 } = this.#options;
-    const network = slotNetwork(subnet, this.#leases.acquire().slot, subnet6);
-    const { diskDirectory, host, snapshots } = this.#options;
+    const { diskDirectory, host, snapshots, subnet, subnet6 } = this.#options;
     const snapshot = await snapshots.current(golden, signal);
+    signal.throwIfAborted();
+    // From here to the record nothing may fail that is waited for: who deletes learns of the slot by the record alone.
+    const network = slotNetwork(subnet, this.#leases.acquire().slot, subnet6);
     const cloneName = `${id}${cloneSuffix(host.stateDirectory)}`;
     const cloneDirectory = join(clonesDirectory(diskDirectory), cloneName);
     const user = host.users.acquire();
