@@ -113,7 +113,7 @@ for (const kind of ["QEMU", "its stand-in"] as const) {
       assert.match(await waitForConsole(spec, TINY_READY), /^earlier\n/);
     });
 
-    test("refuses what it cannot open, and what another one has", async () => {
+    test("refuses what it cannot open, and what another one has", async (t) => {
       await assertRefused(
         await fixture.spec("no-kernel", [], { kernelPath: "/nowhere/vmlinuz" }),
         /\/nowhere\/vmlinuz.*No such file/s,
@@ -128,7 +128,7 @@ for (const kind of ["QEMU", "its stand-in"] as const) {
       );
       await assertRefused(await fixture.spec("memory", [], { memoryMiB: 1024 ** 3 }), /memory/i);
       const tapName = `${prefix}-tap`;
-      await makeTap(tapName);
+      await makeTap(t, tapName);
       const nics = [{ tapName, macAddress: MAC }];
       const holder = await driver.start(
         await fixture.spec("holder", [TINY.ignoreButton], { nics, disks: [disk] }),

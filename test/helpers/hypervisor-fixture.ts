@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { TestContext } from "node:test";
 import { run } from "../../src/host/run.ts";
 import { waitFor, withTimeout } from "../../src/host/wait.ts";
 import {
@@ -90,8 +91,9 @@ export async function makeDisk(path: string, text: string): Promise<string> {
   return path;
 }
 
-/** A TAP in this network namespace, up. */
-export async function makeTap(name: string): Promise<void> {
+/** A TAP in this network namespace, up, until the test ends. */
+export async function makeTap(test: TestContext, name: string): Promise<void> {
   await run("ip", ["tuntap", "add", name, "mode", "tap"]);
+  test.after(() => run("ip", ["link", "delete", name]));
   await run("ip", ["link", "set", name, "up"]);
 }

@@ -114,9 +114,9 @@ export function describeParity(subject: Subject): void {
     test(
       "a guest sees the machine that was asked for, and the power button ends it",
       needsGuest,
-      async () => {
+      async (t) => {
         const tapName = `tap-${subject.which.slice(0, 4)}`;
-        await makeTap(tapName);
+        await makeTap(t, tapName);
         const overlay = join(fixture.root, "overlay.qcow2");
         const base = await makeDisk(join(fixture.root, "base, raw"), "BASETEXT");
         await run("qemu-img", ["create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, overlay]);
@@ -411,12 +411,12 @@ export function describeParity(subject: Subject): void {
         );
       });
 
-      test("a network device that is absent or in use", async () => {
+      test("a network device that is absent or in use", async (t) => {
         const nic = { tapName: "hyp-absent", macAddress: "52:54:00:aa:bb:cc" };
         const spec = await fixture.spec("no-tap", [], { nics: [nic] });
         await assertRefused(spec, "NOT_FOUND", /there is no network device hyp-absent/);
         const busy = `busy-${subject.which.slice(0, 4)}`;
-        await makeTap(busy);
+        await makeTap(t, busy);
         const nics = [{ ...nic, tapName: busy }];
         const holder = await driver.start(await fixture.spec("tap-holder", [TINY.ignoreButton], { nics }));
         const second = await fixture.spec("tap-second", [], { nics });

@@ -33,8 +33,8 @@ describe("QEMU", { skip: needsNamespace(), timeout: 300_000 }, () => {
     return run("setpriv", [...words, ...command]);
   }
 
-  test("its process is nobody's, without capabilities and a way to any, and sees only an empty room", async () => {
-    await makeTap("hyp1");
+  test("its process is nobody's, without capabilities and a way to any, and sees only an empty room", async (t) => {
+    await makeTap(t, "hyp1");
     const disk = await makeDisk(join(fixture.root, "private.raw"), "PRIVATE");
     const spec = await fixture.spec("confined", [], {
       disks: [{ path: disk, format: "raw", readOnly: false, serial: "root" }],
