@@ -87,6 +87,10 @@ export class LocalSource implements Source {
     this.#onLost = listener;
   }
 
+  open(): void {
+    this.#options.snapshots.begin(this.#options.images.status.current);
+  }
+
   isOutdated(data: SourceData): boolean {
     const { images, memoryMiB, vcpus } = this.#options;
     const { current } = images.status;

@@ -84,6 +84,12 @@ export class Snapshots {
     if (golden !== undefined && this.#options.mode !== "boot") await this.#findUsable(golden);
   }
 
+  /** Begins to make the one that is missing: a pool whose VMs all live on would never ask for it. */
+  begin(golden: GoldenImage | undefined): void {
+    if (golden === undefined || this.#options.mode === "boot") return;
+    if (this.#current === undefined && this.#obstacle() === undefined) this.#makeLocked(golden);
+  }
+
   /**
    * What a new VM goes on from; undefined if it is to boot.
    * @throws FleetingdError if the pool wants no VM to boot, and there is no snapshot
