@@ -1,6 +1,6 @@
 /** Who may import whom: docs/architecture.md draws it, this holds it. A broken rule is a broken build. */
 
-const GROUND = "^src/(errors|log|version)\\.ts$";
+const GROUND = "^src/(errors|events|log|version)\\.ts$";
 const DOMAINS = ["hypervisor", "network", "images", "cloudinit"];
 const CLOUDS = ["incus", "openstack", "vcd", "libvirt"];
 /** Erased by the compiler: a type says what is passed, and calls nothing. */
@@ -26,7 +26,12 @@ module.exports = {
       from: {},
       to: { circular: true },
     },
-    only("ground-imports-nothing", "^src/(errors|log|version)\\.ts$", [], "Everything stands on these."),
+    only(
+      "ground-imports-nothing",
+      "^src/(errors|events|log|version)\\.ts$",
+      [],
+      "Everything stands on these.",
+    ),
     only("host-stands-on-the-ground", "^src/host/", [], "The door to the operating system knows no VM."),
     ...DOMAINS.map((domain) =>
       only(
@@ -69,6 +74,19 @@ module.exports = {
         "A cloud knows the contract, the host, and what machines are told at their first boot.",
       ),
     ),
+    only(
+      "metrics-translate",
+      "^src/metrics/",
+      ["^src/host/"],
+      "Metrics are made of events and of plain data: no pool, no source, no VM.",
+    ),
+    {
+      name: "only-metrics-know-prometheus",
+      comment: "Whoever has something to count tells of an event.",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/metrics/" },
+      to: { path: "^node_modules/prom-client/" },
+    },
     only(
       "plugin-is-thin",
       "^src/plugin/",

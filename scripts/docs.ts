@@ -1,8 +1,8 @@
 /**
- * Makes what is said about the configuration from its schema: the tables of docs/configuration.md and the example
- * that is installed, systemd/config.toml.
+ * Makes what is said about the configuration from its schema, the tables of docs/configuration.md and the example that is
+ * installed, systemd/config.toml; and the table of docs/metrics.md from the metrics themselves.
  *
- *     tsx scripts/docs.ts           writes both
+ *     tsx scripts/docs.ts           writes them
  *     tsx scripts/docs.ts --check   fails if one of them is not as it would be written
  */
 import { readFile, writeFile } from "node:fs/promises";
@@ -15,9 +15,11 @@ import { pluginTable } from "../src/config/plugin-config.ts";
 import { poolTable } from "../src/config/pool-keys.ts";
 import { remoteKeys } from "../src/config/remote-keys.ts";
 import { sourceTables } from "../src/config/source-keys.ts";
+import { createInstruments } from "../src/metrics/instruments.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 export const PAGE_PATH = join(ROOT, "docs/configuration.md");
+export const METRICS_PATH = join(ROOT, "docs/metrics.md");
 export const EXAMPLE_PATH = join(ROOT, "systemd/config.toml");
 const COMMENT_WIDTH = 100;
 
@@ -67,13 +69,27 @@ export function documentedKeys(shape: Shape): DocumentedKey[] {
 
 /** The page with its tables made anew. */
 export function renderPage(page: string): string {
-  return Object.entries(TABLES).reduce((text, [place, shape]) => {
-    const [begin, end] = [`<!-- begin ${place} -->`, `<!-- end ${place} -->`];
-    const [from, to] = [text.indexOf(begin), text.indexOf(end)];
-    if (from < 0 || to < from) throw new Error(`docs/configuration.md lacks the marks ${begin} and ${end}`);
-    const table = renderTable(documentedKeys(shape));
-    return `${text.slice(0, from + begin.length)}\n\n${table}\n\n${text.slice(to)}`;
-  }, page);
+  return Object.entries(TABLES).reduce(
+    (text, [place, shape]) => replaceTable(text, place, renderTable(documentedKeys(shape))),
+    page,
+  );
+}
+
+function replaceTable(page: string, place: string, table: string): string {
+  const [begin, end] = [`<!-- begin ${place} -->`, `<!-- end ${place} -->`];
+  const [from, to] = [page.indexOf(begin), page.indexOf(end)];
+  if (from < 0 || to < from) throw new Error(`the page lacks the marks ${begin} and ${end}`);
+  return `${page.slice(0, from + begin.length)}\n\n${table}\n\n${page.slice(to)}`;
+}
+
+/** The page of metrics with its table made anew. */
+export function renderMetricsPage(page: string): string {
+  const rows = createInstruments().definitions.map(
+    ({ name, kind, labels, help }) =>
+      `| ${code(name)} | ${kind} | ${labels.map(code).join(", ")} | ${help} |`,
+  );
+  const table = ["| Metric | Kind | Labels | Meaning |", "| --- | --- | --- | --- |", ...rows].join("\n");
+  return replaceTable(page, "metrics", table);
 }
 
 function renderTable(keys: readonly DocumentedKey[]): string {
@@ -208,9 +224,9 @@ function code(text: string): string {
 }
 
 async function main(): Promise<void> {
-  const page = await readFile(PAGE_PATH, "utf8");
   const made = [
-    { path: PAGE_PATH, text: renderPage(page) },
+    { path: PAGE_PATH, text: renderPage(await readFile(PAGE_PATH, "utf8")) },
+    { path: METRICS_PATH, text: renderMetricsPage(await readFile(METRICS_PATH, "utf8")) },
     { path: EXAMPLE_PATH, text: renderExample() },
   ];
   for (const { path, text } of made) {

@@ -47,6 +47,11 @@ export class Groups {
     return this.#attached.has(name);
   }
 
+  /** How many plugins are attached. */
+  get count(): number {
+    return this.#attached.size;
+  }
+
   #isFree(previous: string | undefined, base: string): previous is string {
     if (previous === undefined || this.#attached.has(previous)) return false;
     return previous === base || previous.startsWith(`${base}#`);

@@ -1,12 +1,6 @@
 /** The daemon's gRPC service: each call translates to the pool's requests and answers from memory. */
-import {
-  type handleServerStreamingCall,
-  type handleUnaryCall,
-  type ServerWritableStream,
-  type ServiceError,
-  status as Status,
-} from "@grpc/grpc-js";
-import { describeError, type ErrorCode, FleetingdError } from "../errors.ts";
+import type { ServerWritableStream } from "@grpc/grpc-js";
+import type { EventSink } from "../events.ts";
 import {
   type AttachReply,
   type AttachRequest,
@@ -15,7 +9,9 @@ import {
   InstanceState as WireState,
 } from "../gen/fleetingd.ts";
 import type { Logger } from "../log.ts";
-import type { InstanceView, Pool } from "../pool/pool.ts";
+import type { Pool } from "../pool/pool.ts";
+import type { InstanceView } from "../pool/view.ts";
+import { limitedCalls, type OnCall } from "./calls.ts";
 import type { Groups } from "./groups.ts";
 import type { GcReport, ImageList } from "./images.ts";
 import type { DaemonStatus } from "./status.ts";
@@ -34,6 +30,10 @@ export interface DaemonFacade {
   images(): Promise<ImageList>;
   /** Removes images that nobody needs. */
   collectGarbage(request: { dryRun: boolean }): Promise<GcReport>;
+  /** In Prometheus' text format. */
+  metrics(): Promise<string>;
+  onCall: OnCall;
+  events: EventSink;
   /** Holds all pools and resolves when no instance is left, or gives them free again. */
   drain(request: { held: boolean; signal: AbortSignal }, onProgress: (left: number) => void): Promise<void>;
 }
@@ -49,10 +49,10 @@ const WIRE_STATES: Readonly<Record<InstanceView["state"], WireState>> = {
 const MAX_CALLS = 512;
 
 export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger: Logger): DaemonServer {
-  const { unary, streaming } = limitedCalls(MAX_CALLS);
+  const { unary, streaming } = limitedCalls(MAX_CALLS, daemon.onCall);
   return {
     attach: streaming((call) => attach(call, daemon, groups, logger)),
-    listInstances: unary(async ({ group }) => ({
+    listInstances: unary("listInstances", async ({ group }) => ({
       instances: groups
         .get(group)
         .pool.list(group)
@@ -62,14 +62,18 @@ export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger
           lastError: instance.lastError ?? "",
         })),
     })),
-    increase: unary(async ({ group, n }) => {
+    increase: unary("increase", async ({ group, n }) => {
       const { accepted, reason } = await groups.get(group).pool.claim(group, n);
       if (reason !== undefined) logger.warn(claimProblem(n, accepted), { group, n, accepted, reason });
       return { accepted, reason: reason ?? "" };
     }),
-    decrease: unary(async ({ group, ids }) => ({ ids: await groups.get(group).pool.release(group, ids) })),
-    connectInfo: unary(async ({ group, id }) => {
-      const info = groups.get(group).pool.connectInfo(group, id);
+    decrease: unary("decrease", async ({ group, ids }) => ({
+      ids: await groups.get(group).pool.release(group, ids),
+    })),
+    connectInfo: unary("connectInfo", async ({ group, id }) => {
+      const { pool } = groups.get(group);
+      const info = pool.connectInfo(group, id);
+      daemon.events({ kind: "connected", pool: pool.name, instance: id, group });
       logger.info("connection info asked for", { group, instance: id, stage: "CONNECT" });
       return {
         os: info.os,
@@ -84,15 +88,16 @@ export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger
         expires: 0n,
       };
     }),
-    heartbeat: unary(async ({ group, id }) => {
+    heartbeat: unary("heartbeat", async ({ group, id }) => {
       groups.get(group).pool.heartbeat(group, id);
       return {};
     }),
-    status: unary(async () => ({ json: JSON.stringify(daemon.status()) })),
-    images: unary(async () => ({ json: JSON.stringify(await daemon.images()) })),
-    collectGarbage: unary(async ({ dryRun }) => ({
+    status: unary("status", async () => ({ json: JSON.stringify(daemon.status()) })),
+    images: unary("images", async () => ({ json: JSON.stringify(await daemon.images()) })),
+    collectGarbage: unary("collectGarbage", async ({ dryRun }) => ({
       json: JSON.stringify(await daemon.collectGarbage({ dryRun })),
     })),
+    metrics: unary("metrics", async () => ({ text: await daemon.metrics() })),
     drain: streaming(async (call: ServerWritableStream<{ undo: boolean }, { left: number }>) => {
       await daemon.drain({ held: !call.request.undo, signal: cancellation(call) }, (left) =>
         call.write({ left }),
@@ -131,9 +136,12 @@ async function attach(
   const { pool, group: wanted } = await daemon.poolFor(call.request.pluginConfig);
   if (call.cancelled) return;
   const group = groups.attach(pool, wanted, call.request.group === "" ? undefined : call.request.group);
+  const attachment = { pool: pool.name, group: group.name };
   logger.info("a plugin attached", { group: group.name, stage: "INIT" });
+  daemon.events({ kind: "attached", ...attachment });
   call.once("cancelled", () => {
     groups.detach(group);
+    daemon.events({ kind: "detached", ...attachment });
     logger.info("a plugin detached", { group: group.name });
   });
   call.write({
@@ -142,69 +150,4 @@ async function attach(
     maxSize: pool.settings.maxInstances,
     version: daemon.version,
   });
-}
-
-/** Calls of which no more than so many are under way at a time, over all connections: the others are refused. */
-function limitedCalls(most: number) {
-  let underWay = 0;
-  const begin = (): void => {
-    if (underWay >= most) {
-      throw new FleetingdError("EXHAUSTED", `the daemon has ${most} requests to answer already`, {
-        hint: "Try again in a while; see who asks so much.",
-      });
-    }
-    underWay += 1;
-  };
-  const unary =
-    <Request, Reply>(work: (request: Request) => Promise<Reply>): handleUnaryCall<Request, Reply> =>
-    (call, callback) => {
-      const answer = async (): Promise<Reply> => {
-        begin();
-        try {
-          return await work(call.request);
-        } finally {
-          underWay -= 1;
-        }
-      };
-      answer().then(
-        (reply) => callback(null, reply),
-        (error: unknown) => callback(toServiceError(error), null),
-      );
-    };
-  const streaming =
-    <Request, Reply>(
-      work: (call: ServerWritableStream<Request, Reply>) => Promise<void>,
-    ): handleServerStreamingCall<Request, Reply> =>
-    (call) => {
-      const serve = async (): Promise<void> => {
-        begin();
-        // A plugin's stream stays open long after the work for it is done; only one of these is sure to come.
-        let isOpen = true;
-        const end = (): void => {
-          if (isOpen) underWay -= 1;
-          isOpen = false;
-        };
-        for (const event of ["finish", "cancelled", "error"]) call.once(event, end);
-        await work(call);
-      };
-      serve().catch((error: unknown) => call.emit("error", toServiceError(error)));
-    };
-  return { unary, streaming };
-}
-
-const GRPC_CODES: Partial<Record<ErrorCode, Status>> = {
-  INVALID_CONFIG: Status.INVALID_ARGUMENT,
-  INVALID_ARGUMENT: Status.INVALID_ARGUMENT,
-  NOT_FOUND: Status.NOT_FOUND,
-  UNAVAILABLE: Status.UNAVAILABLE,
-  EXHAUSTED: Status.RESOURCE_EXHAUSTED,
-  TIMEOUT: Status.DEADLINE_EXCEEDED,
-  CANCELLED: Status.CANCELLED,
-  PERMISSION: Status.PERMISSION_DENIED,
-};
-
-function toServiceError(error: unknown): Partial<ServiceError> {
-  const code =
-    error instanceof FleetingdError ? (GRPC_CODES[error.code] ?? Status.INTERNAL) : Status.INTERNAL;
-  return { code, details: describeError(error) };
 }

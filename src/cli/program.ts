@@ -95,6 +95,12 @@ function addDaemonCommands(program: Command, run: Runner): void {
       run(async () => (await import("./status.ts")).status, command.optsWithGlobals<ReadOptions>()),
     );
   program
+    .command("metrics")
+    .description("print the daemon's metrics in Prometheus' text format")
+    .action((_, command: Command) =>
+      run(async () => (await import("./metrics.ts")).metrics, command.optsWithGlobals<GlobalOptions>()),
+    );
+  program
     .command("prebuild")
     .description("make a new golden image, of one pool or of all, and print its name")
     .argument("[pool]", "the pool's name (default: every pool)")

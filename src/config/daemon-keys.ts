@@ -3,7 +3,7 @@ import { z } from "zod";
 import { key } from "./key.ts";
 import { DEFAULT_SOCKET } from "./paths.ts";
 import type { DaemonConfig } from "./types.ts";
-import { absolutePath, duration, unixGroup, userRange } from "./values.ts";
+import { absolutePath, duration, listenAddress, unixGroup, userRange } from "./values.ts";
 
 export const daemonTable = z.strictObject({
   socket: key(absolutePath.prefault(DEFAULT_SOCKET), {
@@ -35,6 +35,13 @@ export const daemonTable = z.strictObject({
       "`text` for people, `json` for collectors (one object a line), `journald` for a systemd unit. " +
       "`auto` is `journald` under systemd and `text` otherwise.",
     example: "json",
+  }),
+  metrics_listen: key(listenAddress.prefault("off"), {
+    kind: '`"off"`, or an IP address and a port',
+    meaning:
+      "Where Prometheus reads the daemon's metrics, by HTTP at `/metrics`. Whoever reaches this address may read them, so " +
+      "name one that only your monitoring does. `fleetingd metrics` prints them in any case.",
+    example: "127.0.0.1:9464",
   }),
   max_concurrent_creates: key(countOrAuto(256).prefault("auto"), {
     kind: 'whole number, or `"auto"`',
@@ -125,6 +132,7 @@ export function toDaemonConfig(table: z.output<typeof daemonTable>): DaemonConfi
     hypervisor: table.hypervisor,
     logLevel: table.log_level,
     logFormat: table.log_format,
+    metricsListen: table.metrics_listen,
     maxConcurrentCreates: table.max_concurrent_creates,
     maxConcurrentDeletes: table.max_concurrent_deletes,
     imagesGcIntervalMs: table.images_gc_interval,

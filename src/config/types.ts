@@ -6,6 +6,7 @@ import type { Ipv6Prefix } from "../network/ipv6.ts";
 import type { AllowedDestination, Ports } from "../network/policy.ts";
 import type { VmSubnet } from "../network/slots.ts";
 import type { IncusConfig } from "../sources/incus/config.ts";
+import type { ListenAddress } from "./values.ts";
 
 export interface Config {
   readonly daemon: DaemonConfig;
@@ -27,6 +28,8 @@ export interface DaemonConfig {
   readonly logLevel: LogLevel;
   /** `auto`: journald under systemd, text otherwise. */
   readonly logFormat: "auto" | "text" | "json" | "journald";
+  /** Where metrics are served; undefined: nowhere. */
+  readonly metricsListen: ListenAddress | undefined;
   /** How many instances are made at a time, over all pools; `auto`: as many as the host has CPUs. */
   readonly maxConcurrentCreates: number | "auto";
   readonly maxConcurrentDeletes: number;

@@ -1,5 +1,5 @@
 /** The kinds of values that keys have. Each message says what was wrong and what to do; the key is said by others. */
-import { isIPv4 } from "node:net";
+import { isIP, isIPv4 } from "node:net";
 import { normalize } from "node:path";
 import { z } from "zod";
 import { FleetingdError, messageOf } from "../errors.ts";
@@ -111,6 +111,24 @@ export const dnsServer = checkedString((text) => {
     throw new Error(`${text} means the VM itself inside a VM; name a resolver that the VM can reach`);
   }
   return text;
+});
+
+/** Where a TCP server listens; undefined: nowhere. */
+export interface ListenAddress {
+  /** An IP address. */
+  host: string;
+  port: number;
+}
+
+export const listenAddress: z.ZodType<ListenAddress | undefined, unknown> = checkedString((text) => {
+  if (text === "off") return undefined;
+  const [, host = "", digits = ""] = /^\[?([0-9a-fA-F.:]+?)\]?:(\d{1,5})$/.exec(text) ?? [];
+  const port = Number(digits);
+  const isBracketed = text.startsWith("[") && text.includes("]:");
+  if (isIP(host) === (isBracketed ? 6 : 4) && port >= 1 && port <= 65_535) return { host, port };
+  throw new Error(
+    `expected "off", or an IP address and a port such as "127.0.0.1:9464" or "[::1]:9464", but this is ${describeValue(text)}`,
+  );
 });
 
 export const command = checkedString((text) => {

@@ -8,18 +8,21 @@ import { isLeftOver, startApiServer } from "../api/server.ts";
 import { createDaemonService, type DaemonFacade } from "../api/service.ts";
 import type { Config } from "../config/types.ts";
 import type { Logger } from "../log.ts";
+import { createMetrics, type Metrics } from "../metrics/metrics.ts";
+import { startMetricsServer } from "../metrics/server.ts";
 import { createJournal } from "../pool/journal.ts";
 import { createLimiter } from "../pool/limiter.ts";
 import { startClockWatch } from "./clock-watch.ts";
 import { Clouds, readDaemonId } from "./clouds.ts";
 import type { DaemonPoolContext } from "./daemon-pool.ts";
+import { createEventHub, type EventHub } from "./event-hub.ts";
 import { checkHost, checkPools } from "./host-checks.ts";
 import { lockHost } from "./host-lock.ts";
 import { ImageCollector } from "./image-collector.ts";
 import { ImageRefresher } from "./image-refresher.ts";
 import { loadInlinePools } from "./inline-pools.ts";
 import { openLocalHost } from "./local-host.ts";
-
+import { takeSnapshot } from "./metrics-snapshot.ts";
 import { startOrphanWatch } from "./orphans.ts";
 import { PoolRegistry } from "./pool-registry.ts";
 import { daemonStatus } from "./status.ts";
@@ -58,9 +61,22 @@ async function start(
   unlock: () => Promise<void>,
 ): Promise<Daemon> {
   const startedAt = performance.now();
-  const context = await openContext(config, logger);
+  const hub = createEventHub();
+  const context = await openContext(config, logger, hub);
   const { host, facts } = context;
   const pools = new PoolRegistry(context);
+  const groups = new Groups();
+  const about = { version, accelerator: facts.accelerator, hypervisor: host.hypervisor.description };
+  const metrics = createMetrics(() =>
+    takeSnapshot({
+      ...about,
+      pools: pools.all(),
+      unreadableRecords: pools.unreadableRecords,
+      plugins: groups.count,
+    }),
+  );
+  hub.subscribe(metrics.observe);
+  let stopMetrics = async (): Promise<void> => undefined;
   try {
     await pools.open();
     const collector = new ImageCollector({
@@ -78,11 +94,9 @@ async function start(
       poolFor: (json) => pools.forPlugin(json),
       status: () =>
         daemonStatus({
-          version,
+          ...about,
           uptimeMs: performance.now() - startedAt,
-          accelerator: facts.accelerator,
           confinement: facts.confinement,
-          hypervisor: host.hypervisor.description,
           pools: pools.all(),
           nextPrebuildIn: (pool) => refresher.nextIn(pool),
         }),
@@ -90,9 +104,12 @@ async function start(
       collectGarbage: (request) => collector.collect(request),
       prebuild: (request, onProgress) => pools.prebuild(request, onProgress),
       drain: (request, onProgress) => pools.drain(request, onProgress),
+      metrics: () => metrics.render(),
+      onCall: metrics.observeCall,
+      events: hub.emit,
     };
-    const groups = new Groups();
     const service = createDaemonService(facade, groups, logger);
+    stopMetrics = await serveMetrics(config, metrics, logger);
     const api = await startApiServer({ ...config.daemon, logger, service });
     collector.start();
     refresher.start();
@@ -107,7 +124,7 @@ async function start(
       async stop({ removeVms }) {
         stopOrphanWatch();
         stopClockWatch();
-        await Promise.all([refresher.stop(), collector.stop()]);
+        await Promise.all([refresher.stop(), collector.stop(), stopMetrics()]);
         if (removeVms) await Promise.all(pools.all().map(({ pool }) => pool.clear(REMOVE_TIMEOUT_MS)));
         await api.close();
         await pools.stop();
@@ -116,6 +133,7 @@ async function start(
       },
     };
   } catch (error) {
+    await stopMetrics();
     await pools.stop();
     // Rules stay for as long as there are VMs behind them.
     if ((await host.fabric.listTaps()).length === 0) await host.fabric.close();
@@ -123,7 +141,17 @@ async function start(
   }
 }
 
-async function openContext(config: Config, logger: Logger): Promise<DaemonPoolContext> {
+async function serveMetrics(
+  { daemon: { metricsListen: listen } }: Config,
+  metrics: Metrics,
+  logger: Logger,
+): Promise<() => Promise<void>> {
+  if (listen === undefined) return async () => undefined;
+  const server = await startMetricsServer({ listen, metrics, logger });
+  return () => server.close();
+}
+
+async function openContext(config: Config, logger: Logger, hub: EventHub): Promise<DaemonPoolContext> {
   const inline = await loadInlinePools(config, logger);
   const all = [...Object.entries(config.pools), ...inline];
   const { maxConcurrentCreates, maxConcurrentDeletes } = config.daemon;
@@ -138,5 +166,6 @@ async function openContext(config: Config, logger: Logger): Promise<DaemonPoolCo
       deletes: createLimiter(maxConcurrentDeletes),
     },
     logger,
+    events: hub.emit,
   };
 }

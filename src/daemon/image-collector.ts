@@ -6,6 +6,7 @@
 import { join } from "node:path";
 import type { GcDirectory, GcReport, ImageList, ImageStatus } from "../api/images.ts";
 import { describeError, FleetingdError } from "../errors.ts";
+import type { EventSink } from "../events.ts";
 import { withLock } from "../host/lock.ts";
 import { decideGarbage, type Garbage, type PoolImages } from "../images/garbage.ts";
 import { diskUsage, readInventory } from "../images/inventory.ts";
@@ -22,6 +23,7 @@ export interface ImageCollectorOptions {
   intervalMs: number;
   journal: Pick<Journal, "load">;
   logger: Logger;
+  events: EventSink;
 }
 
 const FOLDERS = { golden: "golden", base: "base", snapshot: "snapshots" } as const;
@@ -61,15 +63,23 @@ export class ImageCollector {
   }
 
   async collect({ dryRun }: { dryRun: boolean }): Promise<GcReport> {
+    const begunAt = performance.now();
     const work = (async () => {
       const directories: GcDirectory[] = [];
       for (const directory of this.#directories()) {
         directories.push(dryRun ? await this.#look(directory) : await this.#clear(directory));
       }
+      if (!dryRun) this.#tellRemoved(directories, (performance.now() - begunAt) / 1_000);
       return { dryRun, directories };
     })();
     this.#collecting = work.catch(() => undefined);
     return work;
+  }
+
+  #tellRemoved(directories: readonly GcDirectory[], seconds: number): void {
+    const removed = directories.flatMap((one) => one.removed);
+    const bytes = removed.reduce((sum, one) => sum + one.bytes, 0);
+    this.#options.events({ kind: "images-removed", count: removed.length, bytes, seconds });
   }
 
   async list(now = Date.now()): Promise<ImageList> {

@@ -1,6 +1,7 @@
 /** Makes this host a source of a pool's VMs, as its configuration says. */
 import { loadTemplates } from "../cloudinit/templates.ts";
 import type { Config, PoolConfig } from "../config/types.ts";
+import type { EventSink } from "../events.ts";
 import { ensureBaseImage } from "../images/select.ts";
 import type { Logger } from "../log.ts";
 import { detectForeignFirewalls } from "../network/foreign-firewalls.ts";
@@ -25,6 +26,7 @@ export interface LocalPoolContext {
   journal: Journal;
   limits: { creates: Limiter; deletes: Limiter };
   logger: Logger;
+  events: EventSink;
 }
 
 /** `checkPools` has said that the host can have it. @throws FleetingdError INVALID_CONFIG */
@@ -59,6 +61,8 @@ export async function createLocalSource(
     ...{ diskDirectory: pool.diskDirectory, mode: pool.cloneMode, bootProfile: pool.bootProfile },
   });
   const images = new GoldenImages({
+    pool: name,
+    events: context.events,
     host,
     diskDirectory: pool.diskDirectory,
     diskSizeGiB: pool.diskSizeGiB,

@@ -34,6 +34,7 @@ export class PoolRegistry {
   readonly #context: DaemonPoolContext;
   readonly #pools = new Map<string, DaemonPool>();
   readonly #adding = new Map<string, Promise<DaemonPool>>();
+  #unreadable = 0;
 
   constructor(context: DaemonPoolContext) {
     this.#context = context;
@@ -46,6 +47,11 @@ export class PoolRegistry {
   /** Those with VMs on this host. */
   local(): LocalPool[] {
     return this.all().filter(isLocal);
+  }
+
+  /** How many records could not be read at the start. */
+  get unreadableRecords(): number {
+    return this.#unreadable;
   }
 
   #named(): NamedPool[] {
@@ -80,6 +86,7 @@ export class PoolRegistry {
     const used = sourcesInUse(records);
     for (const [name, pool] of Object.entries(config.pools)) await this.add(name, pool, used.get(name));
     for (const [name, pool] of inline) await this.tryAdd(name, pool, used.get(name));
+    this.#unreadable = unreadable.length;
     for (const { path, reason } of unreadable)
       logger.error("a record could not be read and is left alone", { path, reason });
     await this.#addForgotten(records);
@@ -141,13 +148,13 @@ export class PoolRegistry {
   }
 
   async #sweep(records: readonly InstanceRecord[], unreadable: number): Promise<void> {
-    const { config, host, journal, logger } = this.#context;
+    const { config, host, journal, logger, events } = this.#context;
     // What such a record names is not known, so nothing is nobody's.
     if (unreadable > 0)
       return logger.warn("leftovers are not looked for while a record can't be read", { unreadable });
     const stored = records.map(({ id, data }) => ({ id, data, directory: journal.directoryOf(id) }));
     const diskDirectories = Object.values(config.pools).map((pool) => pool.diskDirectory);
-    await sweepLocalHost(host, stored, diskDirectories, logger);
+    await sweepLocalHost(host, stored, diskDirectories, logger, events);
   }
 
   /** Why a pool seems to hang, or undefined. */

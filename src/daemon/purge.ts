@@ -40,7 +40,7 @@ export async function purge(config: Config, options: { images: boolean }, logger
         return local === undefined ? [] : [dirname(dirname(local.cloneDirectory))];
       }),
     ]);
-    await sweepLocalHost(host, [], [...disks], logger);
+    await sweepLocalHost(host, [], [...disks], logger, () => undefined);
     await host.fabric.close();
     for (const folder of STATE_FOLDERS) await removeTree(join(stateDirectory, folder));
     if (options.images) for (const disk of disks) await removeImages(disk);

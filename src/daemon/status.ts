@@ -1,7 +1,7 @@
 /** The daemon's state as `Status` answers it. */
 import type { CloneStatus, DaemonStatus, InstanceStatus, PoolStatus } from "../api/status.ts";
-import type { InstanceState } from "../pool/instance.ts";
-import type { InstanceView } from "../pool/pool.ts";
+import { type InstanceState, phaseSeconds } from "../pool/instance.ts";
+import type { InstanceView } from "../pool/view.ts";
 import type { SnapshotsStatus } from "../sources/local/snapshots.ts";
 import { type DaemonPool, isLocal, type LocalPool } from "./daemon-pool.ts";
 
@@ -100,7 +100,6 @@ function imageStatus(
 }
 
 function instanceStatus(pool: string, instance: InstanceView, now: number): InstanceStatus {
-  const end = instance.readyAt ?? now;
   return {
     id: instance.id,
     pool,
@@ -113,10 +112,7 @@ function instanceStatus(pool: string, instance: InstanceView, now: number): Inst
     retryInSeconds: Math.ceil(instance.retryInMs / 1000),
     goldenImage: typeof instance.data["goldenImage"] === "string" ? instance.data["goldenImage"] : null,
     snapshot: typeof instance.data["snapshot"] === "string" ? instance.data["snapshot"] : null,
-    phases: instance.phases.map(({ name, at }, index) => ({
-      name,
-      seconds: ((instance.phases[index + 1]?.at ?? end) - at) / 1000,
-    })),
+    phases: phaseSeconds(instance, now),
   };
 }
 

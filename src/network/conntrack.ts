@@ -5,7 +5,7 @@
  */
 import { ip2long, long2ip, Netmask } from "netmask";
 import { messageOf } from "../errors.ts";
-import { findProgram } from "../host/files.ts";
+import { findProgram, readTextIfExists } from "../host/files.ts";
 import { run } from "../host/run.ts";
 import type { Logger } from "../log.ts";
 import { createBatcher } from "./batch.ts";
@@ -109,4 +109,19 @@ async function forgetPrefix(program: string, prefix: string): Promise<void> {
     timeoutMs: TIMEOUT_MS,
     acceptedExitCodes: [0, NOTHING_DELETED],
   });
+}
+
+export interface ConnectionTable {
+  entries: number;
+  /** Beyond which the kernel drops the packets of new ones, VMs' and the host's own alike. */
+  limit: number;
+}
+
+/** How full the kernel's table of connections is; undefined where it follows none. */
+export async function readConnectionTable(): Promise<ConnectionTable | undefined> {
+  const [entries, limit] = await Promise.all(
+    ["count", "max"].map((name) => readTextIfExists(`/proc/sys/net/netfilter/nf_conntrack_${name}`)),
+  );
+  if (entries === undefined || limit === undefined) return undefined;
+  return { entries: Number(entries), limit: Number(limit) };
 }

@@ -13,14 +13,18 @@ export class CircuitBreaker {
   #openedAt = 0;
   #retryAt = 0;
 
-  /** @param begunAt when what failed had begun, in milliseconds of `performance.now()` */
-  fail(lastError: string, begunAt: number): void {
+  /**
+   * @param begunAt when what failed had begun, in milliseconds of `performance.now()`
+   * @returns whether a new pause begins with it
+   */
+  fail(lastError: string, begunAt: number): boolean {
     // Several that were under way together fail of the same, and count once.
     const isCounted = this.#lastError !== undefined && begunAt < this.#openedAt;
     this.#lastError = lastError;
-    if (isCounted) return;
+    if (isCounted) return false;
     this.#openedAt = performance.now();
     this.#retryAt = this.#openedAt + this.#backoff.fail();
+    return true;
   }
 
   succeed(): void {

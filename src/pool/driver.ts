@@ -6,6 +6,7 @@
  * - A step only ever changes the record of its own instance.
  */
 import { describeError } from "../errors.ts";
+import type { EventSink } from "../events.ts";
 import { waitFor } from "../host/wait.ts";
 import type { Logger } from "../log.ts";
 import type { Room, Source } from "../sources/source.ts";
@@ -28,6 +29,24 @@ export interface DriverOptions {
   /** Shared by all pools of the host. */
   limits: { creates: Limiter; deletes: Limiter };
   logger: Logger;
+  events: EventSink;
+}
+
+/** What a driver is about, for whoever watches. */
+export interface PoolCondition {
+  /** Somebody drains the pool. */
+  isHeld: boolean;
+  /** Creation is held back after a failure, for so long; undefined if it is not. */
+  retryInMs: number | undefined;
+  /** What keeps it from as many instances as configured; undefined: nothing. */
+  shortage: Room | undefined;
+  /** How many instances there may be at the moment. */
+  capacity: number;
+  /** How often it has planned so far, and how long that took in all. */
+  plans: number;
+  planSeconds: number;
+  /** How long ago that was. */
+  plannedMsAgo: number;
 }
 
 const TICK_MS = 1_000;
@@ -40,6 +59,7 @@ const EPITAPH_MS = 60_000;
 
 export class Driver {
   readonly creation = new CircuitBreaker();
+  readonly #planning = { plans: 0, planSeconds: 0 };
   /** What the source can bear besides what it has; undefined: no bound. */
   room: Room | undefined;
   readonly #options: DriverOptions;
@@ -86,12 +106,25 @@ export class Driver {
     });
   }
 
+  get condition(): PoolCondition {
+    const now = performance.now();
+    return {
+      ...this.#planning,
+      isHeld: this.#held,
+      retryInMs: this.creation.lastError === undefined ? undefined : this.creation.retryInMs,
+      shortage: this.shortage,
+      capacity: this.capacity,
+      plannedMsAgo: now - this.#drivenAt,
+    };
+  }
+
   get isHeld(): boolean {
     return this.#held;
   }
 
   /** While held it makes no instance, and keeps none warm. */
   hold(held: boolean): void {
+    if (held !== this.#held) this.#options.events({ kind: "drain", pool: this.#options.name, held });
     this.#held = held;
     this.wake();
   }
@@ -120,6 +153,7 @@ export class Driver {
       this.room = {
         vms: 0,
         isScarce: true,
+        limit: "unknown",
         reason: `the host's load could not be read: ${describeError(error)}`,
       };
     }
@@ -127,9 +161,9 @@ export class Driver {
   }
 
   /** Why there may be fewer instances than configured; undefined if that is not so. */
-  get shortage(): string | undefined {
+  get shortage(): Room | undefined {
     return this.capacity < this.#options.settings().maxInstances && this.room?.vms === 0
-      ? this.room.reason
+      ? this.room
       : undefined;
   }
 
@@ -143,7 +177,8 @@ export class Driver {
   }
 
   #drive(now: number): void {
-    this.#drivenAt = performance.now();
+    const begunAt = performance.now();
+    this.#drivenAt = begunAt;
     const { entries } = this.#options;
     const open = entries.open();
     this.#buryTold(open);
@@ -157,6 +192,8 @@ export class Driver {
       observe(entry, this.#isOutdated(entry), this.#options.source.rank?.(entry.record.data)),
     );
     for (const step of plan(desired, observed)) this.#begin(step, now);
+    this.#planning.plans += 1;
+    this.#planning.planSeconds += (performance.now() - begunAt) / 1_000;
   }
 
   #isOutdated({ record, idleSince }: Entry): boolean {
@@ -178,6 +215,7 @@ export class Driver {
     if (entry === undefined) return;
     if (step.kind === "retire") {
       Object.assign(entry.record, { state: "deleting", endedAt: now });
+      this.#options.events({ kind: "ending", pool: this.#options.name, instance: step.id, cause: "retired" });
       this.#follow(entry, undefined, () => this.#journal(entry));
       return;
     }
@@ -208,17 +246,25 @@ export class Driver {
     this.#steps.add(step);
   }
 
-  #stepFailed(entry: Entry, error: unknown): void {
-    entry.record.lastError = describeError(error);
+  /** Tells of what has just changed: many failures at once are one. */
+  #holdBack(lastError: string, begunAt: number): void {
+    if (!this.creation.fail(lastError, begunAt)) return;
+    const { name: pool, events } = this.#options;
+    events({ kind: "held-back", pool, error: lastError, retryInSeconds: this.creation.retryInMs / 1_000 });
+  }
+
+  #stepFailed(entry: Entry, cause: unknown): void {
+    const error = describeError(cause);
+    const { id: instance, state } = entry.record;
+    entry.record.lastError = error;
     // Its record can't be written: then none can be made.
-    if (entry.record.state === "creating") this.creation.fail(entry.record.lastError, entry.stepSince);
-    entry.notBefore = performance.now() + entry.backoff.fail();
-    this.#options.logger.error("a step failed and will be tried again", {
-      instance: entry.record.id,
-      state: entry.record.state,
-      error: entry.record.lastError,
-      attempt: entry.backoff.failures,
-    });
+    if (state === "creating") this.#holdBack(error, entry.stepSince);
+    const pauseMs = entry.backoff.fail();
+    entry.notBefore = performance.now() + pauseMs;
+    const attempt = entry.backoff.failures;
+    const { name: pool, events, logger } = this.#options;
+    events({ kind: "retry", pool, instance, state, error, attempt, retryInSeconds: pauseMs / 1_000 });
+    logger.error("a step failed and will be tried again", { instance, state, error, attempt });
   }
 
   #journal = async (entry: Entry): Promise<void> => {
@@ -230,9 +276,11 @@ export class Driver {
     if (!entry.journaled) await this.#journal(entry);
     const failure = await createInstance(entry, this.#options, signal, () => this.#unclaimed());
     if (failure === undefined) {
+      if (this.creation.lastError !== undefined)
+        this.#options.events({ kind: "resumed", pool: this.#options.name });
       this.creation.succeed();
     } else if (this.#active && entry.record.state === "failed") {
-      this.creation.fail(failure, entry.stepSince);
+      this.#holdBack(failure, entry.stepSince);
     }
   };
 

@@ -51,6 +51,17 @@ export const recordSchema = z.object({
 export type InstanceRecord = z.infer<typeof recordSchema>;
 export type InstanceState = InstanceRecord["state"];
 
+/** How long each phase of its creation took; the last one until `now`, unless the instance got ready. */
+export function phaseSeconds(
+  { phases, readyAt }: Pick<InstanceRecord, "phases" | "readyAt">,
+  now: number,
+): { name: string; seconds: number }[] {
+  return phases.map(({ name, at }, index) => ({
+    name,
+    seconds: Math.max(0, (phases[index + 1]?.at ?? readyAt ?? now) - at) / 1_000,
+  }));
+}
+
 /** The record of an instance that is about to be made. */
 export function newRecord(pool: string, group: string | undefined, now: number): InstanceRecord {
   return {

@@ -7,17 +7,19 @@
  * - A claimed instance belongs to one group until it is gone, and no other group ever sees it.
  */
 import { describeError, FleetingdError, messageOf } from "../errors.ts";
+import type { DaemonEvent, EventSink } from "../events.ts";
 import type { Logger } from "../log.ts";
-import type { ConnectInfo, Source, SourceData, SourceStatus } from "../sources/source.ts";
-import { Driver } from "./driver.ts";
+import type { ConnectInfo, Source, SourceStatus } from "../sources/source.ts";
+import { Driver, type PoolCondition } from "./driver.ts";
 import { Entries } from "./entries.ts";
 import { type Entry, newEntry } from "./entry.ts";
-import { type InstanceRecord, type InstanceState, newRecord } from "./instance.ts";
+import { type InstanceRecord, newRecord } from "./instance.ts";
 import type { Journal } from "./journal.ts";
 import type { Limiter } from "./limiter.ts";
 import { Monitor } from "./monitor.ts";
 import { Records, writeOrLater } from "./records.ts";
 import type { PoolSettings } from "./settings.ts";
+import { type InstanceView, view } from "./view.ts";
 
 export interface PoolOptions {
   name: string;
@@ -27,6 +29,8 @@ export interface PoolOptions {
   /** Shared by all pools of the host. */
   limits: { creates: Limiter; deletes: Limiter };
   logger: Logger;
+  /** Told of everything that happens; left out: nobody is. */
+  events?: EventSink;
 }
 
 export interface ClaimResult {
@@ -35,22 +39,7 @@ export interface ClaimResult {
   reason: string | undefined;
 }
 
-export interface InstanceView {
-  id: string;
-  state: InstanceState;
-  group: string | undefined;
-  address: string | undefined;
-  createdAt: number;
-  readyAt: number | undefined;
-  lastError: string | undefined;
-  /** How often its step failed. */
-  failures: number;
-  /** How long until that is tried again, in milliseconds; 0 if nothing is waited for. */
-  retryInMs: number;
-  phases: InstanceRecord["phases"];
-  /** What its source keeps of it. */
-  data: SourceData;
-}
+type EndingCause = Extract<DaemonEvent, { kind: "ending" }>["cause"];
 
 const CHECK_MS = 1_000;
 
@@ -59,6 +48,7 @@ export class Pool {
   readonly #journal: Journal;
   readonly #log: Logger;
   readonly #source: Source;
+  readonly #events: EventSink;
   readonly #entries = new Entries();
   readonly #driver: Driver;
   readonly #monitor: Monitor;
@@ -73,7 +63,9 @@ export class Pool {
     this.#journal = options.journal;
     this.#source = options.source;
     this.#log = options.logger.child({ pool: options.name });
-    const shared = { ...options, entries: this.#entries, logger: this.#log, settings: () => this.#settings };
+    this.#events = options.events ?? (() => undefined);
+    const own = { entries: this.#entries, logger: this.#log, events: this.#events };
+    const shared = { ...options, ...own, settings: () => this.#settings };
     this.#driver = new Driver(shared);
     this.#monitor = new Monitor({
       ...shared,
@@ -120,12 +112,17 @@ export class Pool {
 
   /** Why creation is held back, if it is. */
   get trouble(): string | undefined {
-    return this.#driver.creation.lastError ?? this.#driver.shortage;
+    return this.#driver.creation.lastError ?? this.#driver.shortage?.reason;
   }
 
   /** How long no instance is made because the last ones failed, in milliseconds. */
   get heldBackMs(): number {
     return this.#driver.creation.retryInMs;
+  }
+
+  /** What its driver is about. */
+  get condition(): PoolCondition {
+    return this.#driver.condition;
   }
 
   /** Why the pool seems to hang, or undefined. */
@@ -147,16 +144,17 @@ export class Pool {
   /** Gives `group` up to `n` instances: idle ones first, new ones for the rest. Answers at once. */
   async claim(group: string, n: number, now = Date.now()): Promise<ClaimResult> {
     this.#wasAsked = true;
+    const begunAt = performance.now();
     const open = this.#entries.open();
     const living = this.#entries.size - open.filter(({ buried }) => buried).length;
     const unclaimed = open.filter(({ buried, record }) => !buried && record.group === undefined).sort(byAge);
-    const existing = [
-      ...unclaimed
-        .filter(({ record }) => record.state === "ready")
-        .sort((a, b) => this.#rank(a) - this.#rank(b) || byAge(a, b)),
-      // What is being made for the warm stock already is nearer to its end than anything begun now.
-      ...unclaimed.filter(({ record }) => record.state === "creating"),
-    ].slice(0, n);
+    const idle = unclaimed
+      .filter(({ record }) => record.state === "ready")
+      .sort((a, b) => this.#rank(a) - this.#rank(b) || byAge(a, b))
+      .slice(0, n);
+    // What is being made for the warm stock already is nearer to its end than anything begun now.
+    const underway = unclaimed.filter(({ record }) => record.state === "creating").slice(0, n - idle.length);
+    const existing = [...idle, ...underway];
     for (const { record } of existing) Object.assign(record, { group, claimedAt: now });
     const room = this.#driver.isHeld ? 0 : Math.max(0, this.#driver.capacity - living);
     const wanted = n - existing.length;
@@ -167,8 +165,16 @@ export class Pool {
 
     const written = await this.#writeClaims(existing, fresh);
     this.#driver.wake();
-    if (written.accepted < n) return { accepted: written.accepted, reason: written.error ?? this.#whyFull() };
-    return { accepted: n, reason: fresh.length > 0 ? this.#whyHeldBack() : undefined };
+    this.#tellClaimed("warm", idle);
+    this.#tellClaimed("creating", underway);
+    this.#tellClaimed("new", fresh);
+    const { accepted } = written;
+    const seconds = (performance.now() - begunAt) / 1_000;
+    this.#events({ kind: "claim", pool: this.name, group, asked: n, accepted, seconds });
+    if (accepted === n) return { accepted, reason: fresh.length > 0 ? this.#whyHeldBack() : undefined };
+    const full = written.error === undefined ? this.#whyFull() : { limit: "record", reason: written.error };
+    this.#events({ kind: "rejected", pool: this.name, group, rejected: n - accepted, ...full });
+    return { accepted, reason: full.reason };
   }
 
   #whyHeldBack(): string | undefined {
@@ -177,12 +183,14 @@ export class Pool {
     return `no instance could be made lately; the next try is in ${Math.ceil(retryInMs / 1000)} s: ${lastError}`;
   }
 
-  #whyFull(): string {
-    if (this.#driver.isHeld) return `the pool ${this.name} makes no more instances: it is being drained`;
-    return (
-      this.#driver.shortage ??
-      `the pool ${this.name} is at its maximum of ${this.#settings.maxInstances} instances (max_instances)`
-    );
+  #whyFull(): { limit: string; reason: string } {
+    if (this.#driver.isHeld)
+      return { limit: "drain", reason: `the pool ${this.name} makes no more instances: it is being drained` };
+    const { limit = "source", reason } = this.#driver.shortage ?? {
+      limit: "max_instances",
+      reason: `the pool ${this.name} is at its maximum of ${this.#settings.maxInstances} instances (max_instances)`,
+    };
+    return { limit, reason };
   }
 
   /** Starts the deletion of a group's instances; ids that are unknown or not the group's count as done. */
@@ -190,7 +198,7 @@ export class Pool {
     const done: string[] = [];
     for (const id of new Set(ids)) {
       const entry = this.#entries.get(id);
-      if (entry !== undefined && entry.record.group === group) await this.#end(entry, undefined);
+      if (entry !== undefined && entry.record.group === group) await this.#end(entry, "released");
       done.push(id);
     }
     return done;
@@ -237,7 +245,7 @@ export class Pool {
   /** Ends every instance and makes no new ones; resolves when all are gone. */
   async clear(timeoutMs: number): Promise<void> {
     this.#driver.hold(true);
-    for (const entry of this.#living()) await this.#end(entry, undefined);
+    for (const entry of this.#living()) await this.#end(entry, "cleared");
     await this.#driver.untilEmpty(timeoutMs);
   }
 
@@ -261,6 +269,14 @@ export class Pool {
     const entry = this.#entries.get(id);
     if (entry !== undefined && entry.record.group === group) return entry;
     throw new FleetingdError("NOT_FOUND", `there is no instance ${id} in the group ${group}`);
+  }
+
+  #tellClaimed(from: "warm" | "creating" | "new", entries: readonly Entry[]): void {
+    for (const { record } of entries) {
+      // Of those whose record could not be written the claim was taken back, or the instance dropped.
+      if (record.group === undefined || !this.#entries.has(record.id)) continue;
+      this.#events({ kind: "claimed", pool: this.name, instance: record.id, group: record.group, from });
+    }
   }
 
   /** Journals claims; what cannot be written is not accepted and is as before. */
@@ -308,7 +324,7 @@ export class Pool {
     }
   }
 
-  async #end(entry: Entry, reason: string | undefined): Promise<void> {
+  async #end(entry: Entry, cause: EndingCause, reason?: string): Promise<void> {
     if (entry.record.state === "deleting") return;
     if (entry.buried) {
       // Only its epitaph was left.
@@ -322,6 +338,11 @@ export class Pool {
       ...(reason === undefined ? {} : { lastError: reason }),
     });
     this.#entries.reopen(entry);
+    this.#events({
+      kind: "ending",
+      ...{ pool: this.name, instance: entry.record.id, cause },
+      ...(reason === undefined ? {} : { reason }),
+    });
     entry.step?.abort();
     entry.ending = true;
     await writeOrLater(entry, this.#journal, this.#log);
@@ -335,16 +356,17 @@ export class Pool {
     if (entry?.record.state !== "ready") return;
     entry.trouble = reason;
     entry.record.lastError = reason;
+    this.#events({ kind: "troubled", pool: this.name, instance: id, reason });
     const isIdle = entry.record.group === undefined;
     this.#log.warn("jobs on an instance would fail", { instance: id, reason, replaced: isIdle });
-    if (isIdle) await this.#end(entry, reason);
+    if (isIdle) await this.#end(entry, "lost", reason);
   }
 
   async #lost(id: string, reason: string): Promise<void> {
     const entry = this.#entries.get(id);
     if (entry?.record.state !== "ready") return;
     this.#log.warn("an instance ended by itself", { instance: id, reason });
-    await this.#end(entry, reason);
+    await this.#end(entry, "lost", reason);
   }
 
   async #adopt(record: InstanceRecord): Promise<void> {
@@ -352,12 +374,16 @@ export class Pool {
     this.#entries.set(record.id, entry);
     // Asked for every record, for what it holds must not be given to another instance before it is torn down.
     const alive = await this.#resume(entry);
+    const { id: instance, state, group, createdAt, phases, readyAt, claimedAt } = record;
+    const times = { createdAt, phases, readyAt, claimedAt };
+    this.#events({ kind: "adopted", pool: this.name, instance, state, alive, group, ...times });
     if (record.state === "creating") {
       const lastError = "the daemon was restarted while it was made";
       Object.assign(record, { state: "failed", endedAt: Date.now(), lastError });
       await writeOrLater(entry, this.#journal, this.#log);
     } else if (record.state === "ready") {
-      if (!alive) await this.#end(entry, entry.trouble ?? "its machine was gone when the daemon started");
+      if (!alive)
+        await this.#end(entry, "lost", entry.trouble ?? "its machine was gone when the daemon started");
       else if (entry.trouble === undefined) this.#log.info("took over an instance", { instance: record.id });
     }
   }
@@ -378,21 +404,4 @@ export class Pool {
 
 function byAge(a: Entry, b: Entry): number {
   return a.record.createdAt - b.record.createdAt;
-}
-
-function view(entry: Entry): InstanceView {
-  const { record } = entry;
-  return {
-    id: record.id,
-    state: record.state,
-    group: record.group,
-    address: record.connectInfo?.address,
-    createdAt: record.createdAt,
-    readyAt: record.readyAt,
-    lastError: record.lastError,
-    failures: entry.backoff.failures,
-    retryInMs: Math.max(0, entry.notBefore - performance.now()),
-    phases: record.phases,
-    data: record.data,
-  };
 }

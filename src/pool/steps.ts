@@ -1,8 +1,10 @@
 /** The two steps that have side effects: making an instance, and tearing one down. */
 import { describeError } from "../errors.ts";
+import type { EventSink } from "../events.ts";
 import type { Logger } from "../log.ts";
 import type { Source } from "../sources/source.ts";
 import type { Entry } from "./entry.ts";
+import { phaseSeconds } from "./instance.ts";
 import type { Journal } from "./journal.ts";
 import { writeOrLater } from "./records.ts";
 
@@ -10,6 +12,7 @@ export interface StepContext {
   source: Source;
   journal: Journal;
   logger: Logger;
+  events: EventSink;
 }
 
 const DELETE_TIMEOUT_MS = 120_000;
@@ -20,21 +23,32 @@ const DELETE_TIMEOUT_MS = 120_000;
  */
 export async function createInstance(
   entry: Entry,
-  { source, journal, logger }: StepContext,
+  { source, journal, logger, events }: StepContext,
   signal: AbortSignal,
   unclaimed: () => readonly string[],
 ): Promise<string | undefined> {
   const { record } = entry;
-  const log = logger.child({ instance: record.id, stage: "CREATE" });
+  const { id: instance, pool } = record;
+  const log = logger.child({ instance, stage: "CREATE" });
+  const begunAt = performance.now();
   record.phases = [];
   log.info("creating an instance");
+  events({
+    kind: "creating",
+    pool,
+    instance,
+    ...(record.group === undefined ? {} : { group: record.group }),
+  });
   try {
     const { connectInfo } = await source.create({
       id: record.id,
       directory: journal.directoryOf(record.id),
       signal,
       unclaimed,
-      phase: (name) => void record.phases.push({ name, at: Date.now() }),
+      phase: (name) => {
+        record.phases.push({ name, at: Date.now() });
+        events({ kind: "phase", pool, instance, phase: name });
+      },
       save: async (data) => {
         record.data = { ...data };
         await journal.write(record);
@@ -45,6 +59,14 @@ export async function createInstance(
     Object.assign(entry, { seenAt: performance.now(), idleSince: performance.now() });
     await writeOrLater(entry, journal, log);
     log.info("an instance is ready", { ms: Date.now() - record.createdAt });
+    events({
+      kind: "ready",
+      pool,
+      instance,
+      seconds: secondsSince(begunAt),
+      phases: phaseSeconds(record, Date.now()),
+      ...(record.claimedAt === undefined ? {} : { waitSeconds: (Date.now() - record.claimedAt) / 1_000 }),
+    });
     return undefined;
   } catch (error) {
     // Ended on purpose: its deletion was asked for, or the daemon stops and will find the record.
@@ -52,6 +74,8 @@ export async function createInstance(
     const reason = describeError(error);
     Object.assign(record, { state: "failed", endedAt: Date.now(), lastError: reason });
     log.error("an instance could not be made", { error: reason });
+    const phase = record.phases.at(-1)?.name ?? "record";
+    events({ kind: "failed", pool, instance, seconds: secondsSince(begunAt), phase, error: reason });
     await writeOrLater(entry, journal, log);
     return reason;
   }
@@ -60,7 +84,13 @@ export async function createInstance(
 /** Tears an instance down; only its record is left. */
 export async function deleteInstance(entry: Entry, context: StepContext, signal: AbortSignal): Promise<void> {
   const { record } = entry;
+  const begunAt = performance.now();
   const stored = { id: record.id, directory: context.journal.directoryOf(record.id), data: record.data };
   await context.source.delete(stored, AbortSignal.any([signal, AbortSignal.timeout(DELETE_TIMEOUT_MS)]));
   context.logger.info("an instance is gone", { instance: record.id, stage: "DELETE" });
+  context.events({ kind: "deleted", pool: record.pool, instance: record.id, seconds: secondsSince(begunAt) });
+}
+
+function secondsSince(begunAt: number): number {
+  return (performance.now() - begunAt) / 1_000;
 }

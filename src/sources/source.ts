@@ -69,6 +69,8 @@ export interface Room {
   vms: number;
   /** What stands against more. */
   reason: string;
+  /** The same in one word, one of few: rejections are counted by it. */
+  limit?: string;
   /** Something of the host itself has run short: to end instances might make no room for others. */
   isScarce?: boolean;
 }

@@ -8,6 +8,7 @@ import { createLogger } from "../../src/log.ts";
 import { IMAGES } from "./daemon.ts";
 import { buildGoTests } from "./go-tests.ts";
 import { prepareIncusServer } from "./incus-server.ts";
+import { preparePromtool } from "./promtool.ts";
 import { buildStandInVm } from "./stand-in-vm.ts";
 import { prepareTinyGuest } from "./tiny-guest.ts";
 
@@ -24,6 +25,8 @@ say("tiny guest");
 await prepareTinyGuest();
 say("Incus server");
 await prepareIncusServer();
+say("promtool");
+await preparePromtool();
 say("Go modules");
 await buildGoTests("provisioning");
 await buildGoTests("taskscaler");

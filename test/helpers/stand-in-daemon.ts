@@ -142,6 +142,7 @@ function createService(world: World, groups: Set<string>): DaemonServer {
     status: unary("status", () => ({ json: "{}" })),
     drain: (call) => call.end(),
     images: unary("images", () => ({ json: "{}" })),
+    metrics: unary("metrics", () => ({ text: "" })),
     collectGarbage: unary("collectGarbage", () => ({ json: "{}" })),
     prebuild: (call) => call.end(),
   };

@@ -2,9 +2,9 @@
  * How many more VMs this host can bear. Asked before any VM is made, so that a pool wants less instead of driving the
  * host into its OOM killer.
  */
-import { readFile, statfs } from "node:fs/promises";
+import { statfs } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { readTextIfExists } from "../../host/files.ts";
+import { readMemoryLoad } from "../../host/host-load.ts";
 import type { Room } from "../source.ts";
 
 export interface AdmissionLimits {
@@ -34,6 +34,7 @@ export interface HostLoad {
 /** A clone begins as nearly nothing; this much its first minutes may write. */
 const CLONE_MIB = 64;
 const CLONE_INODES = 16;
+const MIB = 1024 ** 2;
 
 /** The pure part: how many VMs of this kind have room besides what was promised already. */
 export function roomFor(demand: Demand, promised: Demand, load: HostLoad, limits: AdmissionLimits): Room {
@@ -43,6 +44,7 @@ export function roomFor(demand: Demand, promised: Demand, load: HostLoad, limits
     return {
       vms: 0,
       isScarce: true,
+      limit: "memory_pressure",
       reason: `the host is short of memory: ${pressure.toFixed(0)} % of the time something waits for it (memory_pressure_limit_percent = ${pressureLimit})`,
     };
   }
@@ -51,32 +53,37 @@ export function roomFor(demand: Demand, promised: Demand, load: HostLoad, limits
   const rooms: Room[] = [
     {
       vms: (memoryMiB - promised.memoryMiB) / demand.memoryMiB,
+      limit: "memory",
       reason: `VMs may have ${memoryMiB} MiB of the host's memory in all, and have ${promised.memoryMiB} (memory_overcommit_percent, memory_reserve_mb)`,
     },
     {
       // Memory that VMs have and do not use yet counts as available, so this says only whether one more may begin.
       vms: load.availableMiB >= limits.memoryReserveMiB ? Number.POSITIVE_INFINITY : 0,
+      limit: "memory_available",
       isScarce: true,
       reason: `the host has only ${load.availableMiB} MiB of memory available (memory_reserve_mb = ${limits.memoryReserveMiB})`,
     },
     {
       vms: (load.cores * vcpusPerCore - promised.vcpus) / demand.vcpus,
+      limit: "vcpus",
       reason: `VMs may have ${load.cores * vcpusPerCore} virtual CPU cores in all, and have ${promised.vcpus} (max_vcpus_per_core = ${vcpusPerCore})`,
     },
     {
       vms: (load.diskFreeMiB - diskReserveGiB * 1024) / CLONE_MIB,
+      limit: "disk",
       isScarce: true,
       reason: `the disk directory has only ${load.diskFreeMiB} MiB free (disk_reserve_gb = ${diskReserveGiB})`,
     },
     {
       vms: load.freeInodes / CLONE_INODES,
+      limit: "inodes",
       isScarce: true,
       reason: `the disk directory's file system has only ${load.freeInodes} inodes free`,
     },
   ];
   const tightest = rooms.reduce((least, room) => (room.vms < least.vms ? room : least));
   const isScarce = rooms.some((room) => room.isScarce === true && room.vms < 1);
-  return { reason: tightest.reason, vms: Math.max(0, Math.floor(tightest.vms)), isScarce };
+  return { ...tightest, vms: Math.max(0, Math.floor(tightest.vms)), isScarce };
 }
 
 /** What VMs of this host were promised, whichever pool they are of. */
@@ -108,26 +115,14 @@ export class Admission {
 }
 
 async function readLoad(diskDirectory: string): Promise<HostLoad> {
-  const [meminfo, pressure, disk] = await Promise.all([
-    readFile("/proc/meminfo", "utf8"),
-    readPressure(),
-    statfs(diskDirectory),
-  ]);
-  const mib = (name: string): number =>
-    Math.floor(Number(new RegExp(`^${name}: +(\\d+) kB`, "m").exec(meminfo)?.[1] ?? 0) / 1024);
+  const [memory, disk] = await Promise.all([readMemoryLoad(), statfs(diskDirectory)]);
   return {
-    totalMiB: mib("MemTotal"),
-    availableMiB: mib("MemAvailable"),
+    totalMiB: Math.floor(memory.totalBytes / MIB),
+    availableMiB: Math.floor(memory.availableBytes / MIB),
     cores: availableParallelism(),
-    diskFreeMiB: Math.floor((disk.bavail * disk.bsize) / 1024 ** 2),
+    diskFreeMiB: Math.floor((disk.bavail * disk.bsize) / MIB),
     // File systems without a table of inodes say 0 of 0.
     freeInodes: disk.files === 0 ? Number.POSITIVE_INFINITY : disk.ffree,
-    memoryPressurePercent: pressure,
+    memoryPressurePercent: memory.pressurePercent,
   };
-}
-
-async function readPressure(): Promise<number | undefined> {
-  const text = await readTextIfExists("/proc/pressure/memory");
-  const average = /^some avg10=([\d.]+)/m.exec(text ?? "")?.[1];
-  return average === undefined ? undefined : Number(average);
 }

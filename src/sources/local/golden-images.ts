@@ -12,6 +12,7 @@ import { basename, join } from "node:path";
 import { type PrebuildInput, prebuildCommands, renderPrebuildUserData } from "../../cloudinit/prebuild.ts";
 import type { Templates } from "../../cloudinit/templates.ts";
 import { describeError } from "../../errors.ts";
+import type { EventSink } from "../../events.ts";
 import { diskFull, explainDiskFull } from "../../host/disk-full.ts";
 import { exists, freeBytes, readTextIfExists, writeFileAtomic } from "../../host/files.ts";
 import { withLock } from "../../host/lock.ts";
@@ -30,6 +31,8 @@ import type { LocalHost } from "./host.ts";
 import { type PrebuildRun, runPrebuildVm } from "./prebuild.ts";
 
 export interface GoldenImagesOptions {
+  /** The pool's name. */
+  pool: string;
   host: LocalHost;
   diskDirectory: string;
   diskSizeGiB: number;
@@ -43,6 +46,7 @@ export interface GoldenImagesOptions {
   makeSnapshot(golden: GoldenImage, onStep: (step: string) => void): Promise<void>;
   machine: Omit<PrebuildRun, "id" | "base" | "workDiskPath" | "userData" | "signal" | "onStep">;
   logger: Logger;
+  events: EventSink;
 }
 
 export interface RefreshOptions {
@@ -138,6 +142,8 @@ export class GoldenImages {
   }
 
   #build(wanted: Pick<RefreshOptions, "force" | "maxAgeMs">): Promise<GoldenImage> {
+    const { pool, events } = this.#options;
+    const begunAt = performance.now();
     this.#running ??= this.#prebuild(wanted)
       .then((image) => {
         this.#current = image;
@@ -147,6 +153,8 @@ export class GoldenImages {
       .catch((error: unknown) => {
         this.#lastError = describeError(error);
         this.#options.logger.error("the prebuild failed", { error: this.#lastError, stage: "INIT" });
+        const seconds = (performance.now() - begunAt) / 1_000;
+        events({ kind: "image-failed", pool, error: this.#lastError, seconds });
         throw error;
       })
       .finally(() => {
@@ -157,7 +165,8 @@ export class GoldenImages {
   }
 
   async #prebuild(wanted: Pick<RefreshOptions, "force" | "maxAgeMs">): Promise<GoldenImage> {
-    const { diskDirectory, ensureBase } = this.#options;
+    const { diskDirectory, ensureBase, pool, events } = this.#options;
+    events({ kind: "image-begun", pool });
     // A build is nobody's in particular: callers may leave, it goes on until its own deadline.
     const { signal } = this.#stopped;
     const onWait = () => this.#say("waiting for another process that works on this directory's images");
@@ -170,14 +179,14 @@ export class GoldenImages {
       const baseMs = performance.now() - begunAt;
       const existing = await this.#findUsable(base, wanted);
       const image = existing ?? (await this.#tryMake(base, signal));
-      if (existing === undefined)
-        this.#timings = { baseMs, prebuildMs: performance.now() - begunAt - baseMs };
+      const prebuildMs = performance.now() - begunAt - baseMs;
+      const made = existing === undefined;
+      if (made) this.#timings = { baseMs, prebuildMs };
       await this.#options.makeSnapshot(image, (step) => this.#say(step));
       await writeFileAtomic(this.#pointerPath(), `${image.name}\n`);
-      this.#options.logger.info("the golden image is ready", {
-        goldenImage: image.name,
-        made: existing === undefined,
-      });
+      this.#options.logger.info("the golden image is ready", { goldenImage: image.name, made });
+      const times = { baseSeconds: baseMs / 1_000, prebuildSeconds: prebuildMs / 1_000 };
+      events({ kind: "image-ready", pool, goldenImage: image.name, made, ...times });
       return image;
     });
   }

@@ -3,6 +3,7 @@
  * carries our mark; nothing else is ever touched.
  */
 import { dirname, join } from "node:path";
+import type { EventSink } from "../../events.ts";
 import { exists, listFolders, removeTree } from "../../host/files.ts";
 import type { Logger } from "../../log.ts";
 import type { StoredInstance } from "../source.ts";
@@ -22,6 +23,7 @@ export async function sweepLocalHost(
   records: readonly StoredInstance[],
   diskDirectories: readonly string[],
   logger: Logger,
+  events: EventSink,
 ): Promise<void> {
   const data = records.flatMap((record) => parseLocalData(record.id, record.data) ?? []);
   const vmsDirectory = join(host.stateDirectory, "vms");
@@ -36,15 +38,21 @@ export async function sweepLocalHost(
   for (const handle of running.filter(({ directory }) => !known.has(directory))) {
     logger.warn("stopping a VM that has no record", { instance: handle.id, pid: handle.process.pid });
     await (await host.hypervisor.adopt(handle))?.stop({ graceMs: 0 });
+    events({ kind: "leftover-removed", what: "process", name: handle.id });
   }
   const swept = await host.fabric.sweep(new Set(data.map((one) => networkOf(one).tapName)));
   if (swept.length > 0) logger.warn("removed TAPs that no VM has", { taps: swept.join(", ") });
+  for (const name of swept) events({ kind: "leftover-removed", what: "tap", name });
 
+  const tell = (path: string): void => {
+    logger.warn("removed a folder that belongs to no VM", { path });
+    events({ kind: "leftover-removed", what: "folder", name: path });
+  };
   const clones = new Set(data.map(({ cloneDirectory }) => cloneDirectory));
   const parents = new Set([...diskDirectories.map(clonesDirectory), ...[...clones].map(dirname)]);
   const suffix = cloneSuffix(host.stateDirectory);
-  for (const parent of parents) await removeOthers(parent, (name) => name.endsWith(suffix), clones, logger);
-  await removeOthers(vmsDirectory, (name) => INSTANCE.test(name), known, logger);
+  for (const parent of parents) await removeOthers(parent, (name) => name.endsWith(suffix), clones, tell);
+  await removeOthers(vmsDirectory, (name) => INSTANCE.test(name), known, tell);
   await removeTree(prebuildDirectory);
 }
 
@@ -53,13 +61,13 @@ async function removeOthers(
   parent: string,
   isOurs: (name: string) => boolean,
   keep: ReadonlySet<string>,
-  logger: Logger,
+  tell: (path: string) => void,
 ): Promise<void> {
   for (const name of await listFolders(parent)) {
     const path = join(parent, name);
     // A record that lies there is the pool's to judge, whatever it says.
     if (!isOurs(name) || keep.has(path) || (await exists(join(path, "record.json")))) continue;
-    logger.warn("removing a folder that belongs to no VM", { path });
     await removeTree(path);
+    tell(path);
   }
 }

@@ -33,6 +33,9 @@ describe("the daemon's socket", { skip: needsNamespace() }, () => {
       prebuild: notAsked,
       drain: notAsked,
       collectGarbage: notAsked,
+      metrics: notAsked,
+      onCall: () => undefined,
+      events: notAsked,
       images: notAsked,
     };
     const service = createDaemonService(daemon, new Groups(), silentLogger);

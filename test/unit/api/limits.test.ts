@@ -37,6 +37,9 @@ describe("requests", () => {
     prebuild: neverAsked,
     drain: neverAsked,
     collectGarbage: neverAsked,
+    metrics: neverAsked,
+    onCall: () => undefined,
+    events: neverAsked,
     async images() {
       underWay += 1;
       await released;

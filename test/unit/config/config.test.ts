@@ -36,6 +36,7 @@ describe("defaults", () => {
         logFormat: "auto",
         maxConcurrentCreates: "auto",
         maxConcurrentDeletes: 4,
+        metricsListen: undefined,
         admission: {
           memoryOvercommitPercent: 100,
           memoryReserveMiB: 512,

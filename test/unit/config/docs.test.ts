@@ -5,8 +5,10 @@ import {
   type DocumentedKey,
   documentedKeys,
   EXAMPLE_PATH,
+  METRICS_PATH,
   PAGE_PATH,
   renderExample,
+  renderMetricsPage,
   renderPage,
   TABLES,
 } from "../../../scripts/docs.ts";
@@ -19,6 +21,11 @@ describe("the documentation of the configuration", () => {
   test("docs/configuration.md is what the schema says", async () => {
     const page = await readFile(PAGE_PATH, "utf8");
     assert.ok(renderPage(page) === page, STALE);
+  });
+
+  test("docs/metrics.md has every metric", async () => {
+    const page = await readFile(METRICS_PATH, "utf8");
+    assert.ok(renderMetricsPage(page) === page, STALE);
   });
 
   test("systemd/config.toml is what the schema says", async () => {

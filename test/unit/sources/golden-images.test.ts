@@ -30,6 +30,8 @@ beforeEach(async () => {
   base = baseImage("base-1");
   const templates = await loadTemplates();
   images = new GoldenImages({
+    pool: "ci",
+    events: () => undefined,
     diskDirectory: directory,
     diskSizeGiB: 4,
     baseKey: "default",
