@@ -10,7 +10,8 @@ import { exists } from "../../../src/host/files.ts";
 import { run } from "../../../src/host/run.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
-const CLI = join(ROOT, "src/main.ts");
+/** As it is installed: from its sources it would take seconds to start, and it is started for every command. */
+const CLI = join(ROOT, "bin/fleetingd");
 
 interface Page {
   path: string;
@@ -90,8 +91,12 @@ function pluginConfigOf(block: string): unknown {
 }
 
 describe("the command line", () => {
-  const help = (words: string[]) =>
-    run(process.execPath, ["--import", "tsx", CLI, ...words, "--help"], { cwd: ROOT });
+  const texts = new Map<string, string>();
+  const helpOf = async (words: string[]): Promise<string> => {
+    const key = words.join(" ");
+    if (!texts.has(key)) texts.set(key, (await run(CLI, [...words, "--help"])).stdout);
+    return texts.get(key) ?? "";
+  };
   const lines = pages.flatMap((page) => [
     ...[...page.text.matchAll(/`(fleetingd [^`\n]+)`/g)].map((match) => match[1] ?? ""),
     ...[...blocksOf(page, "sh"), ...blocksOf(page, "console")]
@@ -101,12 +106,6 @@ describe("the command line", () => {
   ]);
 
   test("has every command and option that is named", async () => {
-    const texts = new Map<string, string>();
-    const helpOf = async (words: string[]): Promise<string> => {
-      const key = words.join(" ");
-      if (!texts.has(key)) texts.set(key, (await help(words)).stdout);
-      return texts.get(key) ?? "";
-    };
     assert.ok(lines.length > 20);
     for (const line of new Set(lines)) {
       const [, ...words] = line.split(/\s+/);
@@ -122,14 +121,14 @@ describe("the command line", () => {
 
   test("is documented as a whole", async () => {
     const page = pages.find(({ path }) => path.endsWith("docs/cli.md"))?.text ?? "";
-    const commands = [...(await help([])).stdout.matchAll(/^ {2}([a-z]+)(?: \[.*?\])*\s/gm)].map(
+    const commands = [...(await helpOf([])).matchAll(/^ {2}([a-z]+)(?: \[.*?\])*\s/gm)].map(
       (match) => match[1] ?? "",
     );
     assert.ok(commands.length >= 8, commands.join(" "));
     for (const name of commands.filter((command) => command !== "help")) {
       assert.match(page, new RegExp(`^### fleetingd ${name}\\b`, "m"));
       const words = name === "config" ? ["config", "check"] : [name];
-      for (const [option] of (await help(words)).stdout.matchAll(/--[a-z-]+/g))
+      for (const [option] of (await helpOf(words)).matchAll(/--[a-z-]+/g))
         assert.ok(page.includes(option), `${name} ${option}`);
     }
   });
