@@ -1,6 +1,7 @@
 /**
  * Makes what is said about the configuration from its schema, the tables of docs/configuration.md and the example that is
- * installed, systemd/config.toml; and the table of docs/metrics.md from the metrics themselves.
+ * installed, systemd/config.toml; the table of docs/metrics.md from the metrics
+ * themselves; and docs/schemas.
  *
  *     tsx scripts/docs.ts           writes them
  *     tsx scripts/docs.ts --check   fails if one of them is not as it would be written
@@ -8,6 +9,8 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { logEntrySchema, loggedEventSchema, timelineSchema } from "../src/api/events.ts";
+import { instancesSchema, statusSchema, whySchema } from "../src/api/status.ts";
 import { daemonTable } from "../src/config/daemon-keys.ts";
 import { imageTables } from "../src/config/image-keys.ts";
 import { type KeyDoc, keyDocs } from "../src/config/key.ts";
@@ -22,6 +25,21 @@ export const PAGE_PATH = join(ROOT, "docs/configuration.md");
 export const METRICS_PATH = join(ROOT, "docs/metrics.md");
 export const EXAMPLE_PATH = join(ROOT, "systemd/config.toml");
 const COMMENT_WIDTH = 100;
+
+/** What commands print with --json, by the names of their schemas in docs/schemas. */
+export const SCHEMAS: Readonly<Record<string, z.ZodType>> = {
+  status: statusSchema,
+  ps: instancesSchema,
+  why: whySchema,
+  event: loggedEventSchema,
+  log: logEntrySchema,
+  explain: timelineSchema,
+};
+export const SCHEMAS_PATH = join(ROOT, "docs/schemas");
+
+export function renderSchema(schema: z.ZodType): string {
+  return `${JSON.stringify(z.toJSONSchema(schema), undefined, 2)}\n`;
+}
 
 export type Shape = Readonly<Record<string, z.ZodType>>;
 
@@ -228,6 +246,10 @@ async function main(): Promise<void> {
     { path: PAGE_PATH, text: renderPage(await readFile(PAGE_PATH, "utf8")) },
     { path: METRICS_PATH, text: renderMetricsPage(await readFile(METRICS_PATH, "utf8")) },
     { path: EXAMPLE_PATH, text: renderExample() },
+    ...Object.entries(SCHEMAS).map(([name, schema]) => ({
+      path: join(SCHEMAS_PATH, `${name}.json`),
+      text: renderSchema(schema),
+    })),
   ];
   for (const { path, text } of made) {
     if (!process.argv.includes("--check")) await writeFile(path, text);

@@ -22,10 +22,21 @@ const SYSLOG_PRIORITY: Readonly<Record<LogLevel, number>> = { debug: 7, info: 6,
 // GitLab Runner demotes lines of 64 KiB or more; what is cut is said.
 const MAX_VALUE_LENGTH = 8 * 1024;
 
+/** A line before it is written. */
+export interface LogEntry {
+  /** ISO 8601, UTC. */
+  time: string;
+  level: LogLevel;
+  message: string;
+  fields: Readonly<Record<string, string | number | boolean | null>>;
+}
+
 export interface LoggerOptions {
   format: LogFormat;
   level: LogLevel;
   fields?: LogFields;
+  /** Gets every line that is written, too. */
+  onEntry?: (entry: LogEntry) => void;
   write?: (line: string) => void;
 }
 
@@ -34,7 +45,9 @@ export function createLogger(options: LoggerOptions): Logger {
   const base = options.fields ?? {};
   const emit = (level: LogLevel, message: string, fields: LogFields = {}): void => {
     if (LEVELS[level] < LEVELS[options.level]) return;
-    write(`${formatLine(options.format, level, message, { ...base, ...fields })}\n`);
+    const entry = newEntry(level, message, { ...base, ...fields });
+    options.onEntry?.(entry);
+    write(`${formatLine(options.format, entry)}\n`);
   };
   return {
     debug: (message, fields) => emit("debug", message, fields),
@@ -48,22 +61,29 @@ export function createLogger(options: LoggerOptions): Logger {
 /** A logger that drops everything. */
 export const silentLogger: Logger = createLogger({ format: "text", level: "error", write: () => undefined });
 
-function formatLine(format: LogFormat, level: LogLevel, message: string, fields: LogFields): string {
-  const shown = Object.fromEntries(
-    Object.entries(fields)
-      .filter(([, value]) => value !== undefined)
-      .map(([key, value]) => [key, typeof value === "string" ? shorten(value) : value]),
+function newEntry(level: LogLevel, message: string, fields: LogFields): LogEntry {
+  const shown = Object.entries(fields).flatMap(([key, value]) =>
+    value === undefined ? [] : [[key, typeof value === "string" ? shorten(value) : value] as const],
   );
+  return {
+    time: new Date().toISOString(),
+    level,
+    message: shorten(message),
+    fields: Object.fromEntries(shown),
+  };
+}
+
+function formatLine(format: LogFormat, { time, level, message, fields }: LogEntry): string {
   switch (format) {
     case "json":
-      return JSON.stringify({ time: new Date().toISOString(), level, message: shorten(message), ...shown });
+      return JSON.stringify({ time, level, message, ...fields });
     case "hclog":
       // No @timestamp: the runner demotes a line whose timestamp is not exactly as it expects.
-      return JSON.stringify({ ...shown, "@level": level, "@message": shorten(message) });
+      return JSON.stringify({ ...fields, "@level": level, "@message": message });
     case "journald":
-      return `<${SYSLOG_PRIORITY[level]}>${oneLine(message)}${textFields(shown)}`;
+      return `<${SYSLOG_PRIORITY[level]}>${oneLine(message)}${textFields(fields)}`;
     case "text":
-      return `${new Date().toISOString()} ${level.padEnd(5)} ${oneLine(message)}${textFields(shown)}`;
+      return `${time} ${level.padEnd(5)} ${oneLine(message)}${textFields(fields)}`;
   }
 }
 
@@ -79,5 +99,5 @@ function shorten(text: string): string {
 }
 
 function oneLine(text: string): string {
-  return shorten(text).replaceAll("\n", "\\n");
+  return text.replaceAll("\n", "\\n");
 }

@@ -1,20 +1,31 @@
 /** The daemon's gRPC service: each call translates to the pool's requests and answers from memory. */
 import type { ServerWritableStream } from "@grpc/grpc-js";
+import { FleetingdError } from "../errors.ts";
 import type { EventSink } from "../events.ts";
 import {
   type AttachReply,
   type AttachRequest,
   type DaemonServer,
+  type HistoryReply,
+  type HistoryRequest,
   type PrebuildProgress,
   InstanceState as WireState,
 } from "../gen/fleetingd.ts";
 import type { Logger } from "../log.ts";
 import type { Pool } from "../pool/pool.ts";
 import type { InstanceView } from "../pool/view.ts";
-import { limitedCalls, type OnCall } from "./calls.ts";
+import { limitedCalls, type OnCall, toServiceError } from "./calls.ts";
 import type { Groups } from "./groups.ts";
 import type { GcReport, ImageList } from "./images.ts";
 import type { DaemonStatus } from "./status.ts";
+
+/** What has happened, as objects that JSON can hold. */
+export interface History {
+  /** Oldest first; of one instance, or all. */
+  list(instance?: string): readonly object[];
+  /** @returns what ends it */
+  follow(instance: string | undefined, follower: (entry: object) => void): () => void;
+}
 
 /** What the service needs of the daemon. */
 export interface DaemonFacade {
@@ -34,6 +45,8 @@ export interface DaemonFacade {
   metrics(): Promise<string>;
   onCall: OnCall;
   events: EventSink;
+  /** What is kept of events and of the log. */
+  history: { events: History; logs: History };
   /** Holds all pools and resolves when no instance is left, or gives them free again. */
   drain(request: { held: boolean; signal: AbortSignal }, onProgress: (left: number) => void): Promise<void>;
 }
@@ -98,6 +111,8 @@ export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger
       json: JSON.stringify(await daemon.collectGarbage({ dryRun })),
     })),
     metrics: unary("metrics", async () => ({ text: await daemon.metrics() })),
+    events: streaming((call) => tell(call, daemon.history.events)),
+    logs: streaming((call) => tell(call, daemon.history.logs)),
     drain: streaming(async (call: ServerWritableStream<{ undo: boolean }, { left: number }>) => {
       await daemon.drain({ held: !call.request.undo, signal: cancellation(call) }, (left) =>
         call.write({ left }),
@@ -118,6 +133,31 @@ export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger
 
 function claimProblem(n: number, accepted: number): string {
   return accepted < n ? "accepted fewer instances than asked for" : "what was accepted has to wait";
+}
+
+/** How many entries may wait for a reader that is slower than the daemon. */
+const MAX_WAITING = 10_000;
+
+async function tell(
+  call: ServerWritableStream<HistoryRequest, HistoryReply>,
+  history: History,
+): Promise<void> {
+  const { instance: wanted, follow } = call.request;
+  const instance = wanted === "" ? undefined : wanted;
+  const write = (entry: object): boolean => call.write({ json: JSON.stringify(entry) });
+  for (const entry of history.list(instance)) write(entry);
+  if (!follow) return void call.end();
+  let waiting = 0;
+  call.on("drain", () => {
+    waiting = 0;
+  });
+  const stop = history.follow(instance, (entry) => {
+    waiting = write(entry) ? 0 : waiting + 1;
+    if (waiting <= MAX_WAITING) return;
+    stop();
+    call.emit("error", toServiceError(new FleetingdError("EXHAUSTED", "whoever reads this is too slow")));
+  });
+  call.once("cancelled", stop);
 }
 
 /** Aborted when the caller has gone. */

@@ -1,101 +1,128 @@
-/** What `Status` answers: the daemon as a whole, for people and for monitoring. JSON, so no undefined and no dates. */
-import type { InstanceState } from "../pool/instance.ts";
+/** What `Status` answers: the daemon as a whole, for people and for monitoring. */
+import { z } from "zod";
 
-export interface DaemonStatus {
-  version: string;
-  pid: number;
-  uptimeSeconds: number;
-  /** How guests are executed: `kvm`, or `tcg` where there is no working KVM. */
-  accelerator: string;
-  /** The hypervisor and its version. */
-  hypervisor: string;
-  /** What the processes of VMs are held to, half a sentence. */
-  confinement: string;
-  pools: readonly PoolStatus[];
-  instances: readonly InstanceStatus[];
-}
+const seconds = (meaning: string) => z.number().describe(meaning);
 
-export interface PoolStatus {
-  name: string;
-  /** What makes its instances: `local`, or the name of a cloud source; several in their order, with commas. */
-  source: string;
-  /** Each of them in its order; empty for this host alone. */
-  sources: readonly PoolSourceStatus[];
-  /** The golden image that new instances are made of; null before the first prebuild has ended. */
-  goldenImage: string | null;
-  goldenImageAgeSeconds: number | null;
-  prebuild: PrebuildStatus;
-  clones: CloneStatus;
-  /** Unclaimed instances: how many are to be ready, and how many are. */
-  warm: { desired: number; actual: number };
-  /** All its instances by state. */
-  counts: Readonly<Record<InstanceState, number>>;
-  maxInstances: number;
-  /** Why creation is held back, or why there may be fewer instances than configured; null if neither is so. */
-  lastError: string | null;
-  /** How long no instance is made because the last ones failed; 0 if the next one may begin. */
-  retryInSeconds: number;
-}
+const prebuildSchema = z.object({
+  state: z
+    .enum(["none", "running", "done", "failed"])
+    .describe(
+      "none: not yet begun. failed: the last one failed, and an older golden image stays in use if there is one",
+    ),
+  step: z.string().nullable().describe("what it does at the moment; null unless it runs"),
+  error: z.string().nullable().describe("why the last one failed; null if it did not"),
+  nextInSeconds: seconds("until the next one begins by itself; null for never").nullable(),
+  timings: z
+    .object({ baseSeconds: z.number(), prebuildSeconds: z.number() })
+    .nullable()
+    .describe("how long its parts took; null unless this daemon made the golden image"),
+});
 
-export interface PoolSourceStatus {
-  name: string;
-  /** `local`, `incus`, … */
-  type: string;
-  /** `failing`: nothing is made there at the moment. `full`: it works, and has no room. */
-  state: "ok" | "full" | "failing";
-  /** Why it is not ok; null if it is. */
-  problem: string | null;
-  /** How long until a failing one is tried again; 0 otherwise. */
-  retryInSeconds: number;
-  /** What it has of this pool's, those that begin or end included. */
-  instances: number;
-  /** Null: no bound of its own. */
-  maxInstances: number | null;
-  costPerHour: number;
-}
+const cloneSchema = z.object({
+  mode: z.enum(["auto", "snapshot", "boot"]).describe("as configured"),
+  snapshot: z.string().nullable().describe("the snapshot that new instances go on from; null: they boot"),
+  isBeingMade: z.boolean().describe("whether a snapshot is being made"),
+  problem: z
+    .string()
+    .nullable()
+    .describe("why instances boot although they might go on from a snapshot; null if they do, or are not to"),
+  createSeconds: z
+    .number()
+    .nullable()
+    .describe("how long making the snapshot took; null unless this daemon made it"),
+});
 
-export interface PrebuildStatus {
-  /** `none`: not yet begun. `failed`: the last one failed, and an older golden image stays in use if there is one. */
-  state: "none" | "running" | "done" | "failed";
-  /** What it does at the moment; null unless it runs. */
-  step: string | null;
-  /** Why the last one failed; null if it did not. */
-  error: string | null;
-  /** How long until the next one begins by itself; null for never. */
-  nextInSeconds: number | null;
-  /** How long its parts took; null unless this daemon made the golden image. */
-  timings: { baseSeconds: number; prebuildSeconds: number } | null;
-}
+const sourceSchema = z.object({
+  name: z.string(),
+  type: z.string().describe("local, incus, …"),
+  state: z
+    .enum(["ok", "full", "failing"])
+    .describe("failing: nothing is made there at the moment. full: it works, and has no room"),
+  problem: z.string().nullable().describe("why it is not ok; null if it is"),
+  retryInSeconds: seconds("until a failing one is tried again; 0 otherwise"),
+  instances: z.number().int().describe("what it has of this pool's, those that begin or end included"),
+  maxInstances: z.number().int().nullable().describe("null: no bound of its own"),
+  costPerHour: z.number(),
+});
 
-export interface CloneStatus {
-  /** As configured. */
-  mode: "auto" | "snapshot" | "boot";
-  /** The snapshot that new instances go on from; null: they boot. */
-  snapshot: string | null;
-  /** Whether one is being made. */
-  isBeingMade: boolean;
-  /** Why instances boot although they might go on from a snapshot; null if they do, or are not to. */
-  problem: string | null;
-  /** How long making the snapshot took; null unless this daemon made it. */
-  createSeconds: number | null;
-}
+const stateSchema = z.enum(["creating", "ready", "deleting", "failed"]);
 
-export interface InstanceStatus {
-  id: string;
-  pool: string;
-  /** Who claimed it; null for a warm one. */
-  group: string | null;
-  state: InstanceState;
-  address: string | null;
-  ageSeconds: number;
-  lastError: string | null;
-  /** How often the step that it waits for has failed. */
-  failures: number;
-  /** How long until that step is tried again; 0 if nothing is waited for. */
-  retryInSeconds: number;
-  goldenImage: string | null;
-  /** The snapshot that it went on from; null if it has booted. */
-  snapshot: string | null;
-  /** How long each phase of its creation took; the last one may still be going on. */
-  phases: readonly { name: string; seconds: number }[];
-}
+const poolSchema = z.object({
+  name: z.string(),
+  source: z
+    .string()
+    .describe(
+      "what makes its instances: local, or the name of a cloud source; several in their order, with commas",
+    ),
+  sources: z.array(sourceSchema).describe("each of them in its order; empty for this host alone"),
+  goldenImage: z
+    .string()
+    .nullable()
+    .describe("the golden image that new instances are made of; null before the first prebuild has ended"),
+  goldenImageAgeSeconds: z.number().nullable(),
+  prebuild: prebuildSchema,
+  clones: cloneSchema,
+  warm: z
+    .object({ desired: z.number().int(), actual: z.number().int() })
+    .describe("unclaimed instances: how many are to be ready, and how many are"),
+  counts: z.record(stateSchema, z.number().int()).describe("all its instances by state"),
+  maxInstances: z.number().int(),
+  draining: z.boolean().describe("it makes no instances, because somebody drains it"),
+  lastError: z
+    .string()
+    .nullable()
+    .describe(
+      "why creation is held back, or why there may be fewer instances than configured; null if neither",
+    ),
+  retryInSeconds: seconds(
+    "for which no instance is made because the last ones failed; 0: creation is not held back",
+  ),
+  why: z
+    .string()
+    .nullable()
+    .describe(
+      "why fewer are warm than there should be, the end of a sentence; null if it is as it should be",
+    ),
+});
+
+const instanceSchema = z.object({
+  id: z.string(),
+  pool: z.string(),
+  group: z.string().nullable().describe("who claimed it; null for a warm one"),
+  state: stateSchema,
+  address: z.string().nullable(),
+  ageSeconds: z.number(),
+  lastError: z.string().nullable(),
+  failures: z.number().int().describe("how often the step that it waits for has failed"),
+  retryInSeconds: seconds("until that step is tried again; 0 if nothing is waited for"),
+  goldenImage: z.string().nullable(),
+  snapshot: z.string().nullable().describe("the snapshot that it went on from; null if it has booted"),
+  phases: z
+    .array(z.object({ name: z.string(), seconds: z.number() }))
+    .describe("how long each phase of its creation took; the last one may still be going on"),
+});
+
+export const statusSchema = z.object({
+  version: z.string(),
+  pid: z.number().int(),
+  uptimeSeconds: z.number(),
+  accelerator: z.string().describe("how guests are executed: kvm, or tcg where there is no working KVM"),
+  hypervisor: z.string().describe("the hypervisor and its version"),
+  confinement: z.string().describe("what the processes of VMs are held to, half a sentence"),
+  pools: z.array(poolSchema),
+  instances: z.array(instanceSchema),
+});
+
+/** What `fleetingd ps --json` prints. */
+export const instancesSchema = z.object({ instances: z.array(instanceSchema) });
+
+/** What `fleetingd why --json` prints. */
+export const whySchema = z.object({
+  pools: z.array(z.object({ pool: z.string(), warm: poolSchema.shape.warm, why: poolSchema.shape.why })),
+});
+
+export type DaemonStatus = z.infer<typeof statusSchema>;
+export type PoolSourceStatus = z.infer<typeof sourceSchema>;
+export type CloneStatus = z.infer<typeof cloneSchema>;
+export type PoolStatus = z.infer<typeof poolSchema>;
+export type InstanceStatus = z.infer<typeof instanceSchema>;

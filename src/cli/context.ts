@@ -5,6 +5,8 @@ export interface CliContext {
   version: string;
   /** Writes a line to standard output: results. */
   out(line: string): void;
+  /** Writes to standard output as it is. */
+  outRaw(text: string): void;
   /** Writes a line to standard error: progress, notes and errors. */
   err(line: string): void;
   /** Writes to standard error as it is. */
@@ -38,6 +40,12 @@ export interface DemoOptions extends GlobalOptions {
 
 /** A command: does its work and answers with the exit code. What it throws is told to the user. */
 export type CliCommand<Options = GlobalOptions> = (options: Options, context: CliContext) => Promise<number>;
+
+/** Loads a command's file and gives its function. */
+export type CommandLoader<Options> = () => Promise<CliCommand<Options>>;
+
+/** Runs the command that was asked for. */
+export type Runner = <Options>(load: CommandLoader<Options>, options: Options) => Promise<void>;
 
 export const EXIT = { ok: 0, failed: 1, usage: 2, noDaemon: 3 } as const;
 

@@ -44,3 +44,20 @@ export function formatBytes(bytes: number): string {
 export function printable(text: string): string {
   return text.replaceAll(/\p{Cc}+/gu, " ");
 }
+
+const ESCAPE_SEQUENCE = /(?![\n\r\t])\p{Cc}\[[0-9;?]*[ -/]*[@-~]/gu;
+
+/** Text of several lines without what could steer the terminal. */
+export function harmless(text: string): string {
+  // Whole sequences first, colours among them: what is left of one that was cut is only odd.
+  return text.replaceAll(ESCAPE_SEQUENCE, "").replaceAll(/(?![\n\t])\p{Cc}/gu, "");
+}
+
+/** The local time of day of an ISO time, and the date before it if it is not today's. */
+export function formatClock(time: string, now = new Date()): string {
+  const date = new Date(time);
+  const pad = (value: number): string => String(value).padStart(2, "0");
+  const clock = [date.getHours(), date.getMinutes(), date.getSeconds()].map(pad).join(":");
+  if (date.toDateString() === now.toDateString()) return clock;
+  return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())} ${clock}`;
+}

@@ -6,21 +6,20 @@ import { Command, CommanderError } from "commander";
 import { DEFAULT_CONFIG_PATH } from "../config/paths.ts";
 import { describeError, FleetingdError, systemErrorCode } from "../errors.ts";
 import {
-  type CliCommand,
   type CliContext,
+  type CommandLoader,
   type DemoOptions,
   EXIT,
   exitCodeOf,
   type GlobalOptions,
   type ReadOptions,
+  type Runner,
   type ServeOptions,
 } from "./context.ts";
 import type { DrainOptions } from "./drain.ts";
 import type { GcOptions } from "./gc.ts";
 import type { PurgeOptions } from "./purge.ts";
-
-/** Loads a command's file and gives its function. */
-export type CommandLoader<Options> = () => Promise<CliCommand<Options>>;
+import { addWatchCommands } from "./watch-commands.ts";
 
 export interface CliSetup {
   version: string;
@@ -54,8 +53,6 @@ export async function runCli(argv: readonly string[], setup: CliSetup): Promise<
   }
 }
 
-type Runner = <Options>(load: CommandLoader<Options>, options: Options) => Promise<void>;
-
 function buildProgram(setup: CliSetup, run: Runner): Command {
   const program = new Command("fleetingd")
     .description("Turns this host into a pool of disposable CI machines for GitLab Runner.")
@@ -73,6 +70,7 @@ function buildProgram(setup: CliSetup, run: Runner): Command {
       .action((_, command: Command) => run(serve, command.optsWithGlobals<ServeOptions>()));
   }
   addDaemonCommands(program, run);
+  addWatchCommands(program, run);
   addImageCommands(program, run);
   addDrain(program, run);
   addLocalCommands(program, run);
@@ -192,6 +190,7 @@ function processContext(version: string): CliContext {
   return {
     version,
     out: (line) => void process.stdout.write(`${line}\n`),
+    outRaw: (text) => void process.stdout.write(text),
     err: (line) => void process.stderr.write(`${line}\n`),
     errRaw: (text) => void process.stderr.write(text),
     terminalColumns: process.stderr.isTTY === true ? process.stderr.columns : undefined,

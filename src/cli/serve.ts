@@ -2,6 +2,7 @@
 import { loadConfig } from "../config/load.ts";
 import type { DaemonConfig } from "../config/types.ts";
 import { type Daemon, startDaemon } from "../daemon/daemon.ts";
+import { createLogHistory } from "../daemon/history.ts";
 import { describeError } from "../errors.ts";
 import { notifySystemd, startWatchdog } from "../host/notify.ts";
 import { createLogger, type Logger } from "../log.ts";
@@ -16,10 +17,15 @@ export const serve: CliCommand<ServeOptions> = async (options, { version }) => {
   const { config: file, notes } = await loadConfig(options.config);
   const socketPath = options.socket ?? file.daemon.socketPath;
   const config = { ...file, daemon: { ...file.daemon, socketPath } };
-  const logger = createLogger({ format: logFormat(config.daemon), level: config.daemon.logLevel });
+  const lines = createLogHistory();
+  const logger = createLogger({
+    format: logFormat(config.daemon),
+    level: config.daemon.logLevel,
+    onEntry: (entry) => lines.add(entry),
+  });
   for (const note of notes) logger.info(note);
   const stopped = stopSignal(logger);
-  const daemon = await startDaemon(config, version, logger);
+  const daemon = await startDaemon(config, version, logger, lines);
   await notifySystemd("READY=1");
   const stopWatchdog = startWatchdog(logger, () => daemon.hang);
   const reload = (): void => void reloadConfig(daemon, options, logger);

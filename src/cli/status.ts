@@ -1,23 +1,29 @@
 /** `fleetingd status` */
-import type { DaemonStatus, InstanceStatus, PoolStatus } from "../api/status.ts";
+import type { DaemonStatus, PoolStatus } from "../api/status.ts";
 import { callUnary } from "../host/grpc.ts";
-import { type CliCommand, EXIT, type ReadOptions } from "./context.ts";
+import { type CliCommand, EXIT, type GlobalOptions, type ReadOptions } from "./context.ts";
 import { formatAge, formatTable, printable } from "./format.ts";
+import { renderInstances } from "./instance-table.ts";
 import { askForJson } from "./json-answer.ts";
 
 const TIMEOUT_MS = 10_000;
 
 export const status: CliCommand<ReadOptions> = async (options, context) => {
-  const answer = await askForJson<DaemonStatus>(
+  const answer = await askForStatus(options);
+  if (options.json === true) context.out(JSON.stringify(answer, null, 2));
+  else for (const line of renderStatus(answer)) context.out(printable(line));
+  return EXIT.ok;
+};
+
+/** @throws FleetingdError */
+export function askForStatus(options: GlobalOptions): Promise<DaemonStatus> {
+  return askForJson<DaemonStatus>(
     options,
     (client, timeoutMs) => callUnary(client.status.bind(client), {}, timeoutMs),
     ["pools", "instances"],
     TIMEOUT_MS,
   );
-  if (options.json === true) context.out(JSON.stringify(answer, null, 2));
-  else for (const line of renderStatus(answer)) context.out(printable(line));
-  return EXIT.ok;
-};
+}
 
 /** The status as lines of text. */
 export function renderStatus(status: DaemonStatus): string[] {
@@ -29,7 +35,7 @@ export function renderStatus(status: DaemonStatus): string[] {
     "",
     ...(status.pools.length === 0 ? ["No pools."] : renderPools(status.pools)),
     "",
-    ...(status.instances.length === 0 ? ["No instances."] : renderInstances(status.instances)),
+    ...renderInstances(status.instances),
   ];
 }
 
@@ -96,22 +102,4 @@ function troubles(pool: PoolStatus): string[] {
 function nextPrebuild({ goldenImage: name, prebuild: { nextInSeconds } }: PoolStatus): string {
   // Without an image every VM that is wanted tries again, and sooner.
   return name === null || nextInSeconds === null ? "" : ` (next try in ${formatAge(nextInSeconds)})`;
-}
-
-function retry({ failures, retryInSeconds }: InstanceStatus): string {
-  return failures === 0 ? "" : ` (${failures} failed, next try in ${retryInSeconds} s)`;
-}
-
-function renderInstances(instances: readonly InstanceStatus[]): string[] {
-  const headings = ["INSTANCE", "POOL", "STATE", "AGE", "ADDRESS", "GROUP", "ERROR"];
-  const rows = instances.map((instance) => [
-    instance.id,
-    instance.pool,
-    instance.state,
-    formatAge(instance.ageSeconds),
-    instance.address ?? "-",
-    instance.group ?? "-",
-    printable(instance.lastError ?? "") + retry(instance),
-  ]);
-  return formatTable(headings, rows);
 }

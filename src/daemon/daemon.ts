@@ -7,7 +7,7 @@ import { Groups } from "../api/groups.ts";
 import { isLeftOver, startApiServer } from "../api/server.ts";
 import { createDaemonService, type DaemonFacade } from "../api/service.ts";
 import type { Config } from "../config/types.ts";
-import type { Logger } from "../log.ts";
+import type { LogEntry, Logger } from "../log.ts";
 import { createMetrics, type Metrics } from "../metrics/metrics.ts";
 import { startMetricsServer } from "../metrics/server.ts";
 import { createJournal } from "../pool/journal.ts";
@@ -16,6 +16,7 @@ import { startClockWatch } from "./clock-watch.ts";
 import { Clouds, readDaemonId } from "./clouds.ts";
 import type { DaemonPoolContext } from "./daemon-pool.ts";
 import { createEventHub, type EventHub } from "./event-hub.ts";
+import { createEventHistory, createLogHistory, type History } from "./history.ts";
 import { checkHost, checkPools } from "./host-checks.ts";
 import { lockHost } from "./host-lock.ts";
 import { ImageCollector } from "./image-collector.ts";
@@ -39,15 +40,23 @@ export interface Daemon {
 
 const REMOVE_TIMEOUT_MS = 120_000;
 
-/** @throws FleetingdError: what the host or another daemon has against it; nothing is left then */
-export async function startDaemon(config: Config, version: string, logger: Logger): Promise<Daemon> {
+/**
+ * @param logs what was logged before, and where `logger` puts what follows
+ * @throws FleetingdError: what the host or another daemon has against it; nothing is left then
+ */
+export async function startDaemon(
+  config: Config,
+  version: string,
+  logger: Logger,
+  logs: History<LogEntry> = createLogHistory(),
+): Promise<Daemon> {
   await isLeftOver(config.daemon.socketPath);
   await checkHost();
   await checkVmUsers(config.daemon.vmUsers);
   await checkPools(Object.entries(config.pools), []);
   const unlock = await lockHost(config.daemon.stateDirectory);
   try {
-    return await start(config, version, logger, unlock);
+    return await start(config, version, logger, logs, unlock);
   } catch (error) {
     await unlock();
     throw error;
@@ -58,23 +67,21 @@ async function start(
   config: Config,
   version: string,
   logger: Logger,
+  logs: History<LogEntry>,
   unlock: () => Promise<void>,
 ): Promise<Daemon> {
   const startedAt = performance.now();
   const hub = createEventHub();
+  const events = createEventHistory(hub);
   const context = await openContext(config, logger, hub);
   const { host, facts } = context;
   const pools = new PoolRegistry(context);
   const groups = new Groups();
   const about = { version, accelerator: facts.accelerator, hypervisor: host.hypervisor.description };
-  const metrics = createMetrics(() =>
-    takeSnapshot({
-      ...about,
-      pools: pools.all(),
-      unreadableRecords: pools.unreadableRecords,
-      plugins: groups.count,
-    }),
-  );
+  const metrics = createMetrics(() => {
+    const { unreadableRecords } = pools;
+    return takeSnapshot({ ...about, pools: pools.all(), unreadableRecords, plugins: groups.count });
+  });
   hub.subscribe(metrics.observe);
   let stopMetrics = async (): Promise<void> => undefined;
   try {
@@ -107,6 +114,7 @@ async function start(
       metrics: () => metrics.render(),
       onCall: metrics.observeCall,
       events: hub.emit,
+      history: { events, logs },
     };
     const service = createDaemonService(facade, groups, logger);
     stopMetrics = await serveMetrics(config, metrics, logger);

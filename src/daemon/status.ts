@@ -4,6 +4,7 @@ import { type InstanceState, phaseSeconds } from "../pool/instance.ts";
 import type { InstanceView } from "../pool/view.ts";
 import type { SnapshotsStatus } from "../sources/local/snapshots.ts";
 import { type DaemonPool, isLocal, type LocalPool } from "./daemon-pool.ts";
+import { whyTooFew } from "./why.ts";
 
 export interface StatusInput {
   version: string;
@@ -37,7 +38,8 @@ function poolStatus(one: DaemonPool, input: StatusInput, now: number): PoolStatu
   const instances = pool.all();
   const counts: Record<InstanceState, number> = { creating: 0, ready: 0, deleting: 0, failed: 0 };
   for (const { state } of instances) counts[state]++;
-  return {
+  const { isHeld, shortage, retryInMs } = pool.condition;
+  const status = {
     name: pool.name,
     source: pool.sourceName,
     sources: pool.sources.map(({ problem, retryInMs, maxInstances, ...source }) => ({
@@ -53,9 +55,14 @@ function poolStatus(one: DaemonPool, input: StatusInput, now: number): PoolStatu
     },
     counts,
     maxInstances: pool.settings.maxInstances,
+    draining: isHeld,
     lastError: pool.trouble ?? null,
-    retryInSeconds: Math.ceil(pool.heldBackMs / 1000),
+    retryInSeconds: Math.ceil((retryInMs ?? 0) / 1000),
   };
+  const making = instances
+    .filter(({ state }) => state === "creating")
+    .map(({ phases }) => phases.at(-1)?.name);
+  return { ...status, why: whyTooFew({ ...status, shortage: shortage?.reason, making }) };
 }
 
 const NO_IMAGE: Pick<PoolStatus, "goldenImage" | "goldenImageAgeSeconds" | "prebuild" | "clones"> = {

@@ -65,3 +65,8 @@ export function observe(entry: Entry, outdated: boolean, rank = 0): Observed {
     buried: entry.buried,
   };
 }
+
+/** The oldest first. */
+export function byAge(a: Entry, b: Entry): number {
+  return a.record.createdAt - b.record.createdAt;
+}

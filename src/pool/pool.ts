@@ -12,7 +12,7 @@ import type { Logger } from "../log.ts";
 import type { ConnectInfo, Source, SourceStatus } from "../sources/source.ts";
 import { Driver, type PoolCondition } from "./driver.ts";
 import { Entries } from "./entries.ts";
-import { type Entry, newEntry } from "./entry.ts";
+import { byAge, type Entry, newEntry } from "./entry.ts";
 import { type InstanceRecord, newRecord } from "./instance.ts";
 import type { Journal } from "./journal.ts";
 import type { Limiter } from "./limiter.ts";
@@ -113,11 +113,6 @@ export class Pool {
   /** Why creation is held back, if it is. */
   get trouble(): string | undefined {
     return this.#driver.creation.lastError ?? this.#driver.shortage?.reason;
-  }
-
-  /** How long no instance is made because the last ones failed, in milliseconds. */
-  get heldBackMs(): number {
-    return this.#driver.creation.retryInMs;
   }
 
   /** What its driver is about. */
@@ -400,8 +395,4 @@ export class Pool {
       return group !== undefined;
     }
   }
-}
-
-function byAge(a: Entry, b: Entry): number {
-  return a.record.createdAt - b.record.createdAt;
 }

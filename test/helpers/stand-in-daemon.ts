@@ -141,6 +141,8 @@ function createService(world: World, groups: Set<string>): DaemonServer {
     }),
     status: unary("status", () => ({ json: "{}" })),
     drain: (call) => call.end(),
+    events: (call) => call.end(),
+    logs: (call) => call.end(),
     images: unary("images", () => ({ json: "{}" })),
     metrics: unary("metrics", () => ({ text: "" })),
     collectGarbage: unary("collectGarbage", () => ({ json: "{}" })),

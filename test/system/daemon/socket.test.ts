@@ -15,6 +15,7 @@ const GROUP = "games";
 const NOBODY = 65534;
 
 const notAsked = (): never => assert.fail("nobody asks");
+const NO_HISTORY = { list: notAsked, follow: notAsked };
 
 describe("the daemon's socket", { skip: needsNamespace() }, () => {
   let directory: string;
@@ -36,6 +37,7 @@ describe("the daemon's socket", { skip: needsNamespace() }, () => {
       metrics: notAsked,
       onCall: () => undefined,
       events: notAsked,
+      history: { events: NO_HISTORY, logs: NO_HISTORY },
       images: notAsked,
     };
     const service = createDaemonService(daemon, new Groups(), silentLogger);

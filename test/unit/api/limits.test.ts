@@ -18,6 +18,7 @@ const CONNECTIONS = 16;
 const TIMEOUT_MS = 60_000;
 
 const neverAsked = (): never => assert.fail("this call was to be refused");
+const NO_HISTORY = { list: neverAsked, follow: neverAsked };
 
 describe("requests", () => {
   let directory: string;
@@ -40,6 +41,7 @@ describe("requests", () => {
     metrics: neverAsked,
     onCall: () => undefined,
     events: neverAsked,
+    history: { events: NO_HISTORY, logs: NO_HISTORY },
     async images() {
       underWay += 1;
       await released;

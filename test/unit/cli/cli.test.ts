@@ -46,6 +46,8 @@ const STATUS: DaemonStatus = {
       warm: { desired: 2, actual: 1 },
       counts: { creating: 1, ready: 3, deleting: 0, failed: 0 },
       maxInstances: 10,
+      draining: false,
+      why: "the host is full.",
       lastError: null,
       retryInSeconds: 0,
     },
@@ -126,6 +128,7 @@ before(async () => {
     platform: "node",
     format: "cjs",
     define: { "import.meta.dirname": "__dirname" },
+    external: ["cpu-features", "*.node"],
     logLevel: "error",
   });
   socket = join(directory, "daemon.sock");

@@ -12,6 +12,7 @@ function record(terminalColumns: number | undefined): { context: CliContext; wri
       version: "1.2.3",
       out: () => assert.fail("progress is nothing for standard output"),
       err: (line) => written.push(`${line}\n`),
+      outRaw: () => assert.fail(),
       errRaw: (text) => written.push(text),
       terminalColumns,
     },

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import {
   type DocumentedKey,
@@ -10,6 +11,9 @@ import {
   renderExample,
   renderMetricsPage,
   renderPage,
+  renderSchema,
+  SCHEMAS,
+  SCHEMAS_PATH,
   TABLES,
 } from "../../../scripts/docs.ts";
 import { parsePluginConfig } from "../../../src/config/plugin-config.ts";
@@ -27,6 +31,12 @@ describe("the documentation of the configuration", () => {
     const page = await readFile(METRICS_PATH, "utf8");
     assert.ok(renderMetricsPage(page) === page, STALE);
   });
+
+  for (const [name, schema] of Object.entries(SCHEMAS)) {
+    test(`docs/schemas/${name}.json is what the program checks`, async () => {
+      assert.ok((await readFile(join(SCHEMAS_PATH, `${name}.json`), "utf8")) === renderSchema(schema), STALE);
+    });
+  }
 
   test("systemd/config.toml is what the schema says", async () => {
     assert.ok((await readFile(EXAMPLE_PATH, "utf8")) === renderExample(), STALE);

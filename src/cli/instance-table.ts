@@ -1,0 +1,28 @@
+/** Instances as a table. */
+import type { InstanceStatus } from "../api/status.ts";
+import { formatAge, formatTable, printable } from "./format.ts";
+
+/** What an instance does, in a word or two. */
+export function conditionOf({ state, group, phases }: InstanceStatus): string {
+  if (state === "ready") return group === null ? "warm" : "in use";
+  return state === "creating" && phases.length > 0 ? `creating: ${phases.at(-1)?.name}` : state;
+}
+
+export function renderInstances(instances: readonly InstanceStatus[]): string[] {
+  if (instances.length === 0) return ["No instances."];
+  const headings = ["INSTANCE", "POOL", "STATE", "AGE", "ADDRESS", "GROUP", "ERROR"];
+  const rows = instances.map((instance) => [
+    instance.id,
+    instance.pool,
+    conditionOf(instance),
+    formatAge(instance.ageSeconds),
+    instance.address ?? "-",
+    instance.group ?? "-",
+    printable(instance.lastError ?? "") + retry(instance),
+  ]);
+  return formatTable(headings, rows);
+}
+
+function retry({ failures, retryInSeconds }: InstanceStatus): string {
+  return failures === 0 ? "" : ` (${failures} failed, next try in ${retryInSeconds} s)`;
+}

@@ -1,0 +1,70 @@
+/** A terminal of which the whole screen is ours for a while: nothing is left of it afterwards. */
+
+export interface Screen {
+  /** Draws, waits and handles keys; false as soon as one of them ends it. */
+  wait(ms: number): Promise<boolean>;
+  /** Gives the terminal back as it was. */
+  close(): void;
+}
+
+const ENTER = "\x1b[?1049h\x1b[?25l";
+const LEAVE = "\x1b[?25h\x1b[?1049l";
+const HOME = "\x1b[H";
+const CLEAR_TO_END_OF_LINE = "\x1b[K";
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/** @param press answers false to a key that ends it */
+export function createScreen(render: () => readonly string[], press: (key: string) => boolean): Screen {
+  const { stdin, stdout } = process;
+  let isOpen = true;
+  let end: (() => void) | undefined;
+  const draw = (): void => {
+    if (!isOpen) return;
+    // Lines are overwritten, not cleared: so nothing flickers.
+    stdout.write(
+      HOME +
+        render()
+          .map((line) => line + CLEAR_TO_END_OF_LINE)
+          .join("\r\n"),
+    );
+  };
+  const onKey = (data: Buffer): void => {
+    if (!press(data.toString())) isOpen = false;
+    draw();
+    if (!isOpen) end?.();
+  };
+  const quit = (): void => {
+    isOpen = false;
+    end?.();
+  };
+  for (const signal of SIGNALS) process.once(signal, quit);
+  stdin.setRawMode(true);
+  stdin.resume();
+  stdin.on("data", onKey);
+  stdout.on("resize", draw);
+  stdout.write(ENTER);
+  return {
+    async wait(ms) {
+      draw();
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, ms);
+        end = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+        if (!isOpen) end();
+      });
+      return isOpen;
+    },
+    close() {
+      isOpen = false;
+      for (const signal of SIGNALS) process.removeListener(signal, quit);
+      stdin.removeListener("data", onKey);
+      stdout.removeListener("resize", draw);
+      stdin.setRawMode(false);
+      stdin.pause();
+      stdin.unref();
+      stdout.write(LEAVE);
+    },
+  };
+}
