@@ -49,6 +49,7 @@ export async function createInstance(
         record.phases.push({ name, at: Date.now() });
         events({ kind: "phase", pool, instance, phase: name });
       },
+      fellBack: (to, reason) => events({ kind: "fell-back", pool, instance, to, reason }),
       save: async (data) => {
         record.data = { ...data };
         await journal.write(record);

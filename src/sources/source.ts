@@ -33,6 +33,8 @@ export interface CreateContext {
   save(data: SourceData): Promise<void>;
   /** Names the phase that begins (`clone`, `boot`, …) for logs and timings. */
   phase(name: string): void;
+  /** Tells that from here on the instance is made in a slower way than its source would like: in which one (`boot`, …), and why. */
+  fellBack(to: string, reason: string): void;
   /** Ids of the pool's instances that nobody has claimed: the warm ones, and those that are to be. */
   unclaimed?(): readonly string[];
   signal: AbortSignal;

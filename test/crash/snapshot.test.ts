@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import type { CloneStatus } from "../../src/api/status.ts";
 import { listDirectory, removeTree } from "../../src/host/files.ts";
+import { callUnary } from "../../src/host/grpc.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import { listSnapshots } from "../../src/images/snapshots.ts";
 import type { TestDaemon } from "../helpers/daemon.ts";
@@ -120,6 +121,8 @@ describe("VMs that could go on from a snapshot", { skip: needsNamespace() }, () 
       await eventually("the next VM", async () => (await group.running())[1]);
       assert.deepEqual(new Set(await waysOf()), new Set([null, name]));
       assert.equal((await clones()).problem, null);
+      const { text } = await callUnary(daemon.client.metrics.bind(daemon.client), {}, TIMEOUT_MS);
+      assert.match(text, /^fleetingd_fallbacks_total\{pool="ci",to="boot"\} 1$/m);
     });
   }
 

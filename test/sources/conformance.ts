@@ -98,6 +98,7 @@ export function describeCloud(under: CloudUnderTest): void {
         directory,
         save: async (data: SourceData) => void saved.set(id, data),
         phase: () => undefined,
+        fellBack: () => undefined,
         signal: signal ?? AbortSignal.timeout(under.patienceMs),
       };
       return (await source.create(context)).connectInfo;

@@ -109,6 +109,8 @@ export class LocalSource implements Source {
     const { diskDirectory, host, snapshots, subnet, subnet6 } = this.#options;
     const snapshot = await snapshots.current(golden, signal);
     signal.throwIfAborted();
+    if (snapshot === undefined && snapshots.trouble !== undefined)
+      context.fellBack("boot", snapshots.trouble);
     // From here to the record nothing may fail that is waited for: who deletes learns of the slot by the record alone.
     const network = slotNetwork(subnet, this.#leases.acquire().slot, subnet6);
     const cloneName = `${id}${cloneSuffix(host.stateDirectory)}`;
@@ -171,6 +173,7 @@ export class LocalSource implements Source {
         snapshot: snapshot.name,
         reason,
       });
+      context.fellBack("boot", reason);
       return undefined;
     }
   }

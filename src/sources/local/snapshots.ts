@@ -79,6 +79,11 @@ export class Snapshots {
     };
   }
 
+  /** Why VMs boot where snapshots are possible; undefined if they do not, or if nothing is wrong. */
+  get trouble(): string | undefined {
+    return this.#obstacle() === undefined ? this.#problem : undefined;
+  }
+
   /** Finds the snapshot that an earlier daemon made, if there is one. */
   async recall(golden: GoldenImage | undefined): Promise<void> {
     if (golden !== undefined && this.#options.mode !== "boot") await this.#findUsable(golden);
