@@ -6,14 +6,15 @@
  * - Requests only change records and wake the driver; they run no program.
  * - A claimed instance belongs to one group until it is gone, and no other group ever sees it.
  */
-import { describeError, FleetingdError, messageOf } from "../errors.ts";
+import { FleetingdError, messageOf } from "../errors.ts";
 import type { DaemonEvent, EventSink } from "../events.ts";
 import type { Logger } from "../log.ts";
 import type { ConnectInfo, Source, SourceStatus } from "../sources/source.ts";
+import { type ClaimResult, Claims } from "./claims.ts";
 import { Driver, type PoolCondition } from "./driver.ts";
 import { Entries } from "./entries.ts";
-import { byAge, type Entry, newEntry } from "./entry.ts";
-import { type InstanceRecord, newRecord } from "./instance.ts";
+import { type Entry, newEntry } from "./entry.ts";
+import type { InstanceRecord } from "./instance.ts";
 import type { Journal } from "./journal.ts";
 import type { Limiter } from "./limiter.ts";
 import { Monitor } from "./monitor.ts";
@@ -33,12 +34,6 @@ export interface PoolOptions {
   events?: EventSink;
 }
 
-export interface ClaimResult {
-  accepted: number;
-  /** Why fewer than asked for were accepted, or why new ones have to wait; undefined if neither is so. */
-  reason: string | undefined;
-}
-
 type EndingCause = Extract<DaemonEvent, { kind: "ending" }>["cause"];
 
 const CHECK_MS = 1_000;
@@ -51,6 +46,7 @@ export class Pool {
   readonly #events: EventSink;
   readonly #entries = new Entries();
   readonly #driver: Driver;
+  readonly #claims: Claims;
   readonly #monitor: Monitor;
   readonly #records: Records;
   #settings: PoolSettings;
@@ -67,6 +63,7 @@ export class Pool {
     const own = { entries: this.#entries, logger: this.#log, events: this.#events };
     const shared = { ...options, ...own, settings: () => this.#settings };
     this.#driver = new Driver(shared);
+    this.#claims = new Claims({ ...shared, driver: this.#driver });
     this.#monitor = new Monitor({
       ...shared,
       onSick: (id, reason) => void this.#lost(id, reason),
@@ -137,55 +134,9 @@ export class Pool {
   }
 
   /** Gives `group` up to `n` instances: idle ones first, new ones for the rest. Answers at once. */
-  async claim(group: string, n: number, now = Date.now()): Promise<ClaimResult> {
+  claim(group: string, n: number, now = Date.now()): Promise<ClaimResult> {
     this.#wasAsked = true;
-    const begunAt = performance.now();
-    const open = this.#entries.open();
-    const living = this.#entries.size - open.filter(({ buried }) => buried).length;
-    const unclaimed = open.filter(({ buried, record }) => !buried && record.group === undefined).sort(byAge);
-    const idle = unclaimed
-      .filter(({ record }) => record.state === "ready")
-      .sort((a, b) => this.#rank(a) - this.#rank(b) || byAge(a, b))
-      .slice(0, n);
-    // What is being made for the warm stock already is nearer to its end than anything begun now.
-    const underway = unclaimed.filter(({ record }) => record.state === "creating").slice(0, n - idle.length);
-    const existing = [...idle, ...underway];
-    for (const { record } of existing) Object.assign(record, { group, claimedAt: now });
-    const room = this.#driver.isHeld ? 0 : Math.max(0, this.#driver.capacity - living);
-    const wanted = n - existing.length;
-    const fresh = Array.from({ length: Math.min(wanted, room) }, () =>
-      newEntry(newRecord(this.name, group, now), false),
-    );
-    for (const entry of fresh) this.#entries.set(entry.record.id, entry);
-
-    const written = await this.#writeClaims(existing, fresh);
-    this.#driver.wake();
-    this.#tellClaimed("warm", idle);
-    this.#tellClaimed("creating", underway);
-    this.#tellClaimed("new", fresh);
-    const { accepted } = written;
-    const seconds = (performance.now() - begunAt) / 1_000;
-    this.#events({ kind: "claim", pool: this.name, group, asked: n, accepted, seconds });
-    if (accepted === n) return { accepted, reason: fresh.length > 0 ? this.#whyHeldBack() : undefined };
-    const full = written.error === undefined ? this.#whyFull() : { limit: "record", reason: written.error };
-    this.#events({ kind: "rejected", pool: this.name, group, rejected: n - accepted, ...full });
-    return { accepted, reason: full.reason };
-  }
-
-  #whyHeldBack(): string | undefined {
-    const { isOpen, retryInMs, lastError } = this.#driver.creation;
-    if (!isOpen) return undefined;
-    return `no instance could be made lately; the next try is in ${Math.ceil(retryInMs / 1000)} s: ${lastError}`;
-  }
-
-  #whyFull(): { limit: string; reason: string } {
-    if (this.#driver.isHeld)
-      return { limit: "drain", reason: `the pool ${this.name} makes no more instances: it is being drained` };
-    const { limit = "source", reason } = this.#driver.shortage ?? {
-      limit: "max_instances",
-      reason: `the pool ${this.name} is at its maximum of ${this.#settings.maxInstances} instances (max_instances)`,
-    };
-    return { limit, reason };
+    return this.#claims.claim(group, n, now);
   }
 
   /** Starts the deletion of a group's instances; ids that are unknown or not the group's count as done. */
@@ -251,11 +202,6 @@ export class Pool {
     await this.#source.close?.();
   }
 
-  /** The dearest are given out last. */
-  #rank({ record }: Entry): number {
-    return this.#source.rank?.(record.data) ?? 0;
-  }
-
   #living(): Entry[] {
     return [...this.#entries.values()].filter((entry) => !entry.buried);
   }
@@ -264,59 +210,6 @@ export class Pool {
     const entry = this.#entries.get(id);
     if (entry !== undefined && entry.record.group === group) return entry;
     throw new FleetingdError("NOT_FOUND", `there is no instance ${id} in the group ${group}`);
-  }
-
-  #tellClaimed(from: "warm" | "creating" | "new", entries: readonly Entry[]): void {
-    for (const { record } of entries) {
-      // Of those whose record could not be written the claim was taken back, or the instance dropped.
-      if (record.group === undefined || !this.#entries.has(record.id)) continue;
-      this.#events({ kind: "claimed", pool: this.name, instance: record.id, group: record.group, from });
-    }
-  }
-
-  /** Journals claims; what cannot be written is not accepted and is as before. */
-  async #writeClaims(
-    existing: Entry[],
-    fresh: Entry[],
-  ): Promise<{ accepted: number; error: string | undefined }> {
-    let error: string | undefined;
-    const results = await Promise.all(
-      [...existing, ...fresh].map(async (entry) => {
-        try {
-          await this.#journal.write(entry.record);
-          entry.journaled = true;
-          return 1;
-        } catch (failure) {
-          error = `the record of ${entry.record.id} could not be written: ${describeError(failure)}`;
-          this.#log.error(error, { instance: entry.record.id });
-          if (fresh.includes(entry)) await this.#drop(entry);
-          else this.#unclaim(entry);
-          return 0;
-        }
-      }),
-    );
-    return { accepted: results.reduce<number>((sum, one) => sum + one, 0), error };
-  }
-
-  #unclaim(entry: Entry): void {
-    delete entry.record.group;
-    delete entry.record.claimedAt;
-    // Nobody knows how far the write has come.
-    entry.unsaved = true;
-    this.#entries.reopen(entry);
-  }
-
-  /** Forgets an instance of which nothing was made but perhaps a part of its record. */
-  async #drop({ record: { id } }: Entry): Promise<void> {
-    this.#entries.delete(id);
-    try {
-      await this.#journal.remove(id);
-    } catch (error) {
-      this.#log.warn("a folder without a record is left until the next start", {
-        instance: id,
-        error: messageOf(error),
-      });
-    }
   }
 
   async #end(entry: Entry, cause: EndingCause, reason?: string): Promise<void> {
