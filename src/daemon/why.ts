@@ -21,9 +21,10 @@ export function whyTooFew(facts: WhyFacts): string | null {
   }
   if (shortage !== undefined) return sentence(shortage);
   const begun = making.filter((phase) => phase !== undefined);
-  if (begun.length > 0) return `${begun.length} are being made: ${summary(begun)}.`;
+  if (begun.length > 0)
+    return `${begun.length} ${begun.length === 1 ? "is" : "are"} being made: ${summary(begun)}.`;
   if (making.length > 0)
-    return `${making.length} wait for others that are being made (max_concurrent_creates).`;
+    return `${making.length} ${making.length === 1 ? "waits" : "wait"} for others that are being made (max_concurrent_creates).`;
   if (counts.ready + counts.deleting + counts.failed >= maxInstances) {
     const inUse = counts.ready - warm.actual;
     return `it has all ${maxInstances} instances that it may have (max_instances): ${inUse} in use, ${counts.deleting + counts.failed} being removed.`;
