@@ -199,7 +199,7 @@ describe("status", () => {
       "ci: VMs boot, for there is no snapshot: its memory was written to",
       "",
       "INSTANCE         POOL  STATE  AGE     ADDRESS       GROUP  ERROR",
-      "fl-bcdfghjkmnpq  ci    ready  1m 15s  172.16.120.6  -",
+      "fl-bcdfghjkmnpq  ci    warm   1m 15s  172.16.120.6  -",
     ]);
     assert.equal(stderr, "");
     assert.equal(exitCode, 0);
