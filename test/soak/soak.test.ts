@@ -212,6 +212,8 @@ describe("a soak", { skip: needsNamespace() }, () => {
   async function rest(): Promise<void> {
     await clearFaults();
     const isResting = async (): Promise<true | undefined> => {
+      // As runners do all the time: the record of a failed instance waits until its runner has heard of it.
+      await Promise.all(groups.map((group) => group.list()));
       const { instances, pools } = await daemon.status();
       const isReady = instances.every(({ state }) => state === "ready");
       const warm = pools[0]?.warm;
