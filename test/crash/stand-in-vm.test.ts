@@ -9,7 +9,6 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { exists } from "../../src/host/files.ts";
 import { isAlive } from "../../src/host/process.ts";
-import { run } from "../../src/host/run.ts";
 import { CONSOLE_LOG, type HypervisorDriver, type VmSpec } from "../../src/hypervisor/driver.ts";
 import { createQemuDriver } from "../../src/hypervisor/qemu/driver.ts";
 import { silentLogger } from "../../src/log.ts";
@@ -136,7 +135,6 @@ for (const kind of ["QEMU", "its stand-in"] as const) {
       await assertRefused(await fixture.spec("second-tap", [], { nics }), /busy/);
       await assertRefused(await fixture.spec("second-disk", [], { disks: [disk] }), /lock/);
       await holder.stop({ graceMs: 0 });
-      await run("ip", ["link", "delete", tapName]);
     });
   });
 }
