@@ -18,6 +18,7 @@ import { pluginTable } from "../src/config/plugin-config.ts";
 import { poolTable } from "../src/config/pool-keys.ts";
 import { remoteKeys } from "../src/config/remote-keys.ts";
 import { sourceTables } from "../src/config/source-keys.ts";
+import { reportSchema } from "../src/doctor/finding.ts";
 import { createInstruments } from "../src/metrics/instruments.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -34,6 +35,7 @@ export const SCHEMAS: Readonly<Record<string, z.ZodType>> = {
   event: loggedEventSchema,
   log: logEntrySchema,
   explain: timelineSchema,
+  doctor: reportSchema,
 };
 export const SCHEMAS_PATH = join(ROOT, "docs/schemas");
 

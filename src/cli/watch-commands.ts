@@ -1,14 +1,30 @@
 /** The commands that watch a daemon and its instances, as the command line knows them. */
 import type { Command } from "commander";
 import type { ReadOptions, Runner } from "./context.ts";
+import type { DoctorOptions } from "./doctor.ts";
 import type { FollowOptions } from "./follow.ts";
 import type { PsOptions } from "./ps.ts";
 import type { TopOptions } from "./top.ts";
+
+const RUNNER_CONFIG = "/etc/gitlab-runner/config.toml";
 
 export function addWatchCommands(program: Command, run: Runner): void {
   addOverviews(program, run);
   addHistories(program, run);
   addInstanceCommands(program, run);
+  addDoctor(program, run);
+}
+
+function addDoctor(program: Command, run: Runner): void {
+  program
+    .command("doctor")
+    .description("check this host and the configuration, and say what mends what is wrong")
+    .option("--fix", "mend what is safe to mend, after saying what", false)
+    .option("--runner-config <path>", "GitLab Runner's configuration", RUNNER_CONFIG)
+    .option("--json", "as JSON")
+    .action((_, command: Command) =>
+      run(async () => (await import("./doctor.ts")).doctor, command.optsWithGlobals<DoctorOptions>()),
+    );
 }
 
 function addOverviews(program: Command, run: Runner): void {

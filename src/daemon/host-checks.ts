@@ -15,7 +15,7 @@ export function usesHost(pool: PoolConfig): boolean {
 
 export type NamedPool = readonly [name: string, pool: PoolConfig];
 
-const TUN_DEVICE = "/dev/net/tun";
+export const TUN_DEVICE = "/dev/net/tun";
 /** Without these no VM can be made; what only some images need is asked for where they are made. */
 const PROGRAMS = { nft: "nftables", ip: "iproute2", "qemu-img": "qemu-utils" } as const;
 
@@ -24,6 +24,11 @@ const PROGRAMS = { nft: "nftables", ip: "iproute2", "qemu-img": "qemu-utils" } a
  * @throws FleetingdError MISSING_PROGRAM, UNAVAILABLE
  */
 export async function checkHost(): Promise<void> {
+  throwAll(await hostProblems());
+}
+
+/** What stands against VMs on this host at all. */
+export async function hostProblems(): Promise<FleetingdError[]> {
   const problems: FleetingdError[] = [];
   for (const [program, debianPackage] of Object.entries(PROGRAMS)) {
     if ((await findProgram(program)) !== undefined) continue;
@@ -43,7 +48,7 @@ export async function checkHost(): Promise<void> {
       }),
     );
   }
-  throwAll(problems);
+  return problems;
 }
 
 /**
@@ -52,6 +57,16 @@ export async function checkHost(): Promise<void> {
  * @throws FleetingdError INVALID_CONFIG, PERMISSION
  */
 export async function checkPools(pools: readonly NamedPool[], others: readonly NamedPool[]): Promise<void> {
+  const here = pools.filter(([, pool]) => usesHost(pool));
+  const disks = here.map(([name, pool]) => checkDiskDirectory(name, pool.diskDirectory));
+  throwAll([...(await poolProblems(pools, others)), ...(await reasons(disks))]);
+}
+
+/** What this host says against these pools, but for their disks; changes nothing. */
+export async function poolProblems(
+  pools: readonly NamedPool[],
+  others: readonly NamedPool[],
+): Promise<unknown[]> {
   const here = pools.filter(([, pool]) => usesHost(pool));
   const beside = others.filter(([, pool]) => usesHost(pool));
   const found = await Promise.all(
@@ -62,14 +77,17 @@ export async function checkPools(pools: readonly NamedPool[], others: readonly N
         checkSubnet(name, pool, earlier),
         checkSubnet6(name, pool, earlier),
         checkEgressInterface(name, pool),
-        checkDiskDirectory(name, pool.diskDirectory),
       ];
-      return (await Promise.allSettled(checks)).flatMap((check) =>
-        check.status === "rejected" ? [check.reason as unknown] : [],
-      );
+      return reasons(checks);
     }),
   );
-  throwAll(found.flat());
+  return found.flat();
+}
+
+async function reasons(checks: readonly Promise<void>[]): Promise<unknown[]> {
+  return (await Promise.allSettled(checks)).flatMap((check) =>
+    check.status === "rejected" ? [check.reason as unknown] : [],
+  );
 }
 
 function throwAll(problems: readonly unknown[]): void {
