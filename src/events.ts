@@ -31,7 +31,13 @@ export const eventSchema = z.discriminatedUnion("kind", [
   }),
   event("failed", { ...ofInstance, seconds, phase: z.string(), error: z.string() }),
   event("fell-back", { ...ofInstance, to: z.string().describe("how it is made instead"), reason }),
-  event("claimed", { ...ofInstance, group, from: z.enum(["warm", "creating", "new"]) }),
+  event("claimed", { ...ofInstance, group, from: z.enum(["warm", "resting", "creating", "new"]) }),
+  event("rested", { ...ofInstance, seconds }),
+  event("woken", {
+    ...ofInstance,
+    seconds,
+    waitSeconds: z.number().optional().describe("how long a group that had claimed it waited"),
+  }),
   event("connected", { ...ofInstance, group }),
   event("troubled", { ...ofInstance, reason }),
   event("ending", {

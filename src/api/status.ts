@@ -90,6 +90,9 @@ const instanceSchema = z.object({
   pool: z.string(),
   group: z.string().nullable().describe("who claimed it; null for a warm one"),
   state: stateSchema,
+  resting: z
+    .boolean()
+    .describe("whether it is paused until somebody claims it; a claimed one is then on its way to be awake"),
   address: z.string().nullable(),
   ageSeconds: z.number(),
   lastError: z.string().nullable(),

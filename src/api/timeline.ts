@@ -6,6 +6,7 @@ type Of<Kind extends LoggedEvent["kind"]> = Extract<LoggedEvent, { kind: Kind }>
 
 const FROM: Readonly<Record<Of<"claimed">["from"], string>> = {
   warm: "it was warm",
+  resting: "it rested, and is woken for this",
   creating: "it was being made",
   new: "it was made for this",
 };
@@ -62,6 +63,10 @@ function stepsOf(event: LoggedEvent): Step[] {
       return step(`ready for a job, after ${event.seconds.toFixed(1)} s`);
     case "failed":
       return step(`could not be made (${event.phase}): ${event.error}`, true);
+    case "rested":
+      return step("rests until it is claimed: it takes no processor");
+    case "woken":
+      return step(`awake again, after ${event.seconds.toFixed(1)} s`);
     case "claimed":
       return step(`claimed by ${event.group}: ${FROM[event.from]}`);
     case "connected":

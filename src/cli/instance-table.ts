@@ -3,7 +3,8 @@ import type { InstanceStatus } from "../api/status.ts";
 import { formatAge, formatTable, printable } from "./format.ts";
 
 /** What an instance does, in a word or two. */
-export function conditionOf({ state, group, phases }: InstanceStatus): string {
+export function conditionOf({ state, group, phases, resting }: InstanceStatus): string {
+  if (state === "ready" && resting) return group === null ? "warm, paused" : "being woken";
   if (state === "ready") return group === null ? "warm" : "in use";
   return state === "creating" && phases.length > 0 ? `creating: ${phases.at(-1)?.name}` : state;
 }

@@ -20,6 +20,12 @@ export const ssh: CliCommand<SshOptions> = async (options) => {
       { hint: `\`fleetingd console ${record.id}\` shows how far it has come.` },
     );
   }
+  if (record.resting) {
+    throw new FleetingdError(
+      "UNAVAILABLE",
+      `nobody can log in to ${record.id}: it is paused until it is claimed.`,
+    );
+  }
   // As SSH does it: the words are the remote shell's to read.
   const command = options.command.length === 0 ? undefined : options.command.join(" ");
   return await runSession({ ...record.connectInfo, hostKey: undefined }, command);

@@ -272,11 +272,17 @@ const machine = {
       "does, cloud-init included.",
     example: "compatible",
   }),
-  clone_mode: key(z.enum(["auto", "snapshot", "boot"]).default("boot"), {
+  clone_mode: key(z.enum(["auto", "snapshot", "boot"]).default("auto"), {
     meaning:
       "How a VM begins. `snapshot`: it goes on from memory and disk of one that has booted before, and gets an identity of " +
       "its own. `boot`: it boots. `auto`: the first where that is possible, else the second.",
     example: "auto",
+  }),
+  idle_mode: key(z.enum(["running", "paused"]).default("running"), {
+    meaning:
+      "What warm VMs do until a runner claims them. `paused` ones take no CPU, give memory back first (those that have booted), and " +
+      "are not asked whether they still answer; a claim resumes them and sets their clock, which delays the job by an SSH login.",
+    example: "paused",
   }),
   boot_timeout: key(duration(1, DAY_SECONDS).prefault("5m"), {
     kind: "duration",
@@ -354,6 +360,7 @@ export const POOL_FIELDS = {
   vm_enable_virtio_console: "enableVirtioConsole",
   boot_profile: "bootProfile",
   clone_mode: "cloneMode",
+  idle_mode: "idleMode",
   boot_timeout: "bootTimeoutMs",
   heartbeat_timeout: "heartbeatTimeoutMs",
   max_idle_age: "maxIdleAgeMs",

@@ -88,6 +88,8 @@ export interface PoolConfig {
   readonly bootProfile: "fast" | "compatible";
   /** Whether VMs go on from a snapshot or boot; `auto`: from a snapshot where there can be one. */
   readonly cloneMode: "auto" | "snapshot" | "boot";
+  /** What warm VMs do until they are claimed; paused ones take no CPU. */
+  readonly idleMode: "running" | "paused";
   /** IPv4 addresses; none: the host's own resolvers. */
   readonly dnsServers: readonly string[];
   /** The name of an interface; `auto`: the default route's. */

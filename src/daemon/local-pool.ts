@@ -92,6 +92,7 @@ export async function createLocalSource(
     diskDirectory: pool.diskDirectory,
     bootProfile: pool.bootProfile,
     bootTimeoutMs: pool.bootTimeoutMs,
+    idleMode: pool.idleMode,
     logger,
   });
   return { source, images, snapshots };

@@ -112,6 +112,7 @@ function instanceStatus(pool: string, instance: InstanceView, now: number): Inst
     pool,
     group: instance.group ?? null,
     state: instance.state,
+    resting: instance.resting,
     address: instance.address ?? null,
     ageSeconds: secondsSince(instance.createdAt, now),
     lastError: instance.lastError ?? null,

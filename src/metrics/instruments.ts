@@ -86,6 +86,12 @@ function lifeOfInstances(counter: MakeCounter, histogram: MakeHistogram) {
       ["pool", "phase"],
       BOOT_SECONDS,
     ),
+    wakeSeconds: histogram(
+      "fleetingd_instance_wake_duration_seconds",
+      'From the beginning of an instance\'s waking until it is ready for a job again (idle_mode = "paused").',
+      CREATIONS_BY,
+      WAIT_SECONDS,
+    ),
     deletionSeconds: histogram(
       "fleetingd_instance_deletion_duration_seconds",
       "The teardown of an instance.",
@@ -99,7 +105,7 @@ function claims(counter: MakeCounter, histogram: MakeHistogram) {
   return {
     claimed: counter(
       "fleetingd_instances_claimed_total",
-      "Instances that a runner has claimed: warm ones, those that were creating, and new ones.",
+      "Instances that a runner has claimed: warm ones, those that rested, those that were creating, and new ones.",
       ["pool", "from"],
     ),
     rejected: counter(

@@ -25,6 +25,10 @@ export function createObserver(metrics: Instruments): EventSink {
         metrics.claimed.inc({ pool: event.pool, from: event.from });
         if (event.from === "warm") metrics.claimWaitSeconds.observe({ pool: event.pool }, 0);
         return;
+      case "woken":
+        if (event.waitSeconds !== undefined)
+          metrics.claimWaitSeconds.observe({ pool: event.pool }, event.waitSeconds);
+        return metrics.wakeSeconds.observe({ pool: event.pool }, event.seconds);
       case "claim":
         return metrics.claimSeconds.observe({ pool: event.pool }, event.seconds);
       case "rejected":

@@ -47,12 +47,18 @@ export class Claims {
     const unclaimed = open.filter(({ buried, record }) => !buried && record.group === undefined).sort(byAge);
     const idle = unclaimed
       .filter(({ record }) => record.state === "ready")
-      .sort((a, b) => this.#rank(a) - this.#rank(b) || byAge(a, b))
+      .sort((a, b) => this.#rank(a) - this.#rank(b) || restOf(a) - restOf(b) || byAge(a, b))
       .slice(0, n);
     // What is being made for the warm stock already is nearer to its end than anything begun now.
     const underway = unclaimed.filter(({ record }) => record.state === "creating").slice(0, n - idle.length);
     const existing = [...idle, ...underway];
-    for (const { record } of existing) Object.assign(record, { group, claimedAt: now });
+    for (const entry of existing) {
+      Object.assign(entry.record, { group, claimedAt: now });
+      if (!entry.record.resting) continue;
+      // What lets it rest has no more sense; nor has the pause before that is tried again.
+      entry.step?.abort();
+      entry.notBefore = 0;
+    }
     const room = driver.isHeld ? 0 : Math.max(0, driver.capacity - living);
     const wanted = n - existing.length;
     const fresh = Array.from({ length: Math.min(wanted, room) }, () =>
@@ -62,7 +68,14 @@ export class Claims {
 
     const written = await this.#writeClaims(existing, fresh);
     driver.wake();
-    this.#tellClaimed("warm", idle);
+    this.#tellClaimed(
+      "warm",
+      idle.filter((entry) => restOf(entry) === 0),
+    );
+    this.#tellClaimed(
+      "resting",
+      idle.filter((entry) => restOf(entry) === 1),
+    );
     this.#tellClaimed("creating", underway);
     this.#tellClaimed("new", fresh);
     const { accepted } = written;
@@ -96,7 +109,7 @@ export class Claims {
     return this.#options.source.rank?.(record.data) ?? 0;
   }
 
-  #tellClaimed(from: "warm" | "creating" | "new", claimed: readonly Entry[]): void {
+  #tellClaimed(from: "warm" | "resting" | "creating" | "new", claimed: readonly Entry[]): void {
     const { name: pool, entries, events } = this.#options;
     for (const { record } of claimed) {
       const { id: instance, group } = record;
@@ -152,4 +165,9 @@ export class Claims {
       });
     }
   }
+}
+
+/** Those that are awake are given out first. */
+function restOf({ record }: Entry): number {
+  return record.resting ? 1 : 0;
 }

@@ -17,6 +17,7 @@ import { newRecord } from "./instance.ts";
 import type { Journal } from "./journal.ts";
 import type { Limiter } from "./limiter.ts";
 import { plan, type Step } from "./planner.ts";
+import { restInstance, wakeInstance } from "./rest.ts";
 import type { PoolSettings } from "./settings.ts";
 import { createInstance, deleteInstance } from "./steps.ts";
 
@@ -141,7 +142,7 @@ export class Driver {
     this.#active = false;
     clearInterval(this.#timer);
     for (const entry of this.#options.entries.values()) {
-      if (entry.record.state === "creating") entry.step?.abort();
+      if (entry.record.state === "creating" || entry.record.resting) entry.step?.abort();
     }
     await Promise.all(this.#steps);
   }
@@ -179,7 +180,7 @@ export class Driver {
   #drive(now: number): void {
     const begunAt = performance.now();
     this.#drivenAt = begunAt;
-    const { entries } = this.#options;
+    const { entries, source } = this.#options;
     const open = entries.open();
     this.#buryTold(open);
     const desired = {
@@ -189,7 +190,11 @@ export class Driver {
       mayCreate: !this.#held && !this.creation.isOpen,
     };
     const observed = open.map((entry) =>
-      observe(entry, this.#isOutdated(entry), this.#options.source.rank?.(entry.record.data)),
+      observe(entry, {
+        outdated: this.#isOutdated(entry),
+        rank: source.rank?.(entry.record.data),
+        rests: entry.record.state === "ready" && source.rests?.(entry.record.data) === true,
+      }),
     );
     for (const step of plan(desired, observed)) this.#begin(step, now);
     this.#planning.plans += 1;
@@ -217,6 +222,11 @@ export class Driver {
       Object.assign(entry.record, { state: "deleting", endedAt: now });
       this.#options.events({ kind: "ending", pool: this.#options.name, instance: step.id, cause: "retired" });
       this.#follow(entry, undefined, () => this.#journal(entry));
+      return;
+    }
+    if (step.kind === "rest" || step.kind === "wake") {
+      const work = step.kind === "rest" ? restInstance : wakeInstance;
+      this.#follow(entry, undefined, (signal) => work(entry, this.#options, signal));
       return;
     }
     const limiter = step.kind === "create" ? limits.creates : limits.deletes;

@@ -34,5 +34,5 @@ export class Entries extends Map<string, Entry> {
 }
 
 function isServing({ record }: Entry): boolean {
-  return record.state === "ready" && record.group !== undefined;
+  return record.state === "ready" && record.group !== undefined && record.resting !== true;
 }

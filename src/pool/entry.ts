@@ -27,6 +27,8 @@ export interface Entry {
   told: boolean;
   /** Why jobs on it will fail, though it lives. */
   trouble: string | undefined;
+  /** It rests: what of that its record says has been done. */
+  asleep: boolean;
   /** When it last showed that it lives, in milliseconds of `performance.now()`. */
   seenAt: number;
   /** When it became ready, or was taken over: likewise. */
@@ -47,13 +49,23 @@ export function newEntry(record: InstanceRecord, journaled: boolean): Entry {
     buriedAt: 0,
     told: false,
     trouble: undefined,
+    asleep: false,
     seenAt: performance.now(),
     idleSince: performance.now(),
   };
 }
 
-/** The planner's view of an entry. */
-export function observe(entry: Entry, outdated: boolean, rank = 0): Observed {
+/** Nobody can log in to it before it is woken, and its record says that it is awake. */
+export function isResting({ record, asleep }: Entry): boolean {
+  return record.resting === true || asleep;
+}
+
+/** The planner's view of an entry. @param rests Whether it is to rest as long as it is idle. */
+export function observe(
+  entry: Entry,
+  { outdated, rank = 0, rests }: { outdated: boolean; rank: number | undefined; rests: boolean },
+): Observed {
+  const mayRest = rests && entry.record.group === undefined;
   return {
     id: entry.record.id,
     state: entry.record.state,
@@ -62,6 +74,8 @@ export function observe(entry: Entry, outdated: boolean, rank = 0): Observed {
     busy: entry.step !== undefined || entry.ending || performance.now() < entry.notBefore,
     outdated,
     rank,
+    mustRest: mayRest && !entry.asleep,
+    mustWake: !mayRest && entry.record.resting === true,
     buried: entry.buried,
   };
 }

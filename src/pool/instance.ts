@@ -8,6 +8,8 @@
  *      └──── create fails or takes too long ──▶ failed ── deleted, and the group has been told
  * ```
  *
+ * While it is ready and idle it may rest; a claimed one that still rests is woken, and only then given out.
+ *
  * `group` is set by a claim and never changes again: a claimed instance serves one group until it is gone.
  * An id is never used twice.
  */
@@ -38,6 +40,8 @@ export const recordSchema = z.object({
   createdAt: z.number(),
   readyAt: z.number().optional(),
   claimedAt: z.number().optional(),
+  /** It rests, or began or ceased to when this was written: it is woken before anybody logs in. */
+  resting: z.literal(true).optional(),
   /** When deletion was asked for, or creation failed. */
   endedAt: z.number().optional(),
   lastError: z.string().optional(),

@@ -43,6 +43,8 @@ export class Monitor {
     for (const [id, entry] of entries) {
       const last = this.#askedAt.get(id) ?? entry.seenAt;
       const isDue = now - last >= timeoutMs / QUESTIONS_PER_TIMEOUT;
+      // One that rests, or is about to or wakes, answers nobody.
+      if (entry.asleep || entry.step !== undefined) continue;
       if (entry.record.state !== "ready" || this.#questions.has(id) || !isDue) continue;
       this.#askedAt.set(id, now);
       const wasIdle = entry.record.group === undefined;
@@ -65,7 +67,8 @@ export class Monitor {
   #withdraw(): void {
     for (const [id, { controller, wasIdle }] of this.#questions) {
       const record = this.#options.entries.get(id)?.record;
-      const isAsBefore = record?.state === "ready" && (record.group === undefined) === wasIdle;
+      const isAsBefore =
+        record?.state === "ready" && record.resting !== true && (record.group === undefined) === wasIdle;
       if (!isAsBefore) controller.abort();
     }
   }

@@ -23,6 +23,10 @@ export interface Observed {
   rank?: number;
   /** It was made of an image that a newer one has replaced. */
   outdated: boolean;
+  /** It is to rest, if it is ready. */
+  mustRest?: boolean;
+  /** It rests and is to serve, if it is ready. */
+  mustWake?: boolean;
   /** Everything of it is gone but the record, which waits until the group has been told. */
   buried: boolean;
 }
@@ -34,6 +38,9 @@ export type Step =
   | { kind: "create"; id: string }
   /** Ends an idle instance that is too many. */
   | { kind: "retire"; id: string }
+  /** Lets an idle instance rest. */
+  | { kind: "rest"; id: string }
+  | { kind: "wake"; id: string }
   /** Tears down what is deleting or failed. */
   | { kind: "delete"; id: string };
 
@@ -73,7 +80,14 @@ export function plan(desired: Desired, observed: readonly Observed[]): Step[] {
     .slice(0, Math.max(surplus, mustMakeRoom ? 1 : 0))
     .filter((instance) => !instance.busy)
     .map((instance): Step => ({ kind: "retire", id: instance.id }));
-  if (!desired.mayCreate) return [...deletions, ...retirements];
+  const retired = new Set(retirements.map((step) => "id" in step && step.id));
+  const sleepers = free
+    .filter(({ state, id }) => state === "ready" && !retired.has(id))
+    .flatMap(({ id, mustWake, mustRest }): Step[] => {
+      if (mustWake) return [{ kind: "wake", id }];
+      return mustRest ? [{ kind: "rest", id }] : [];
+    });
+  if (!desired.mayCreate) return [...deletions, ...retirements, ...sleepers];
 
   const creations = free
     .filter((instance) => instance.state === "creating")
@@ -82,5 +96,5 @@ export function plan(desired: Desired, observed: readonly Observed[]): Step[] {
   const wanted = desired.warm + (outdated > 0 ? 1 : 0);
   const missing = Math.min(Math.max(0, wanted - spare.length), room);
   const additions = Array.from({ length: missing }, (): Step => ({ kind: "add" }));
-  return [...deletions, ...retirements, ...creations, ...additions];
+  return [...deletions, ...retirements, ...sleepers, ...creations, ...additions];
 }

@@ -13,14 +13,14 @@ import type { ConnectInfo, Source, SourceStatus } from "../sources/source.ts";
 import { type ClaimResult, Claims } from "./claims.ts";
 import { Driver, type PoolCondition } from "./driver.ts";
 import { Entries } from "./entries.ts";
-import { type Entry, newEntry } from "./entry.ts";
+import { type Entry, isResting, newEntry } from "./entry.ts";
 import type { InstanceRecord } from "./instance.ts";
 import type { Journal } from "./journal.ts";
 import type { Limiter } from "./limiter.ts";
 import { Monitor } from "./monitor.ts";
 import { Records, writeOrLater } from "./records.ts";
 import type { PoolSettings } from "./settings.ts";
-import { type InstanceView, view } from "./view.ts";
+import { type InstanceView, view, viewOfGroup } from "./view.ts";
 
 export interface PoolOptions {
   name: string;
@@ -155,7 +155,7 @@ export class Pool {
     const own: Entry[] = [];
     for (const entry of this.#entries.values()) if (entry.record.group === group) own.push(entry);
     for (const entry of own) if (entry.record.state === "failed") entry.told = true;
-    return own.map(view);
+    return own.map(viewOfGroup);
   }
 
   all(): InstanceView[] {
@@ -164,12 +164,12 @@ export class Pool {
 
   /** @throws FleetingdError NOT_FOUND, or UNAVAILABLE while the instance is not ready. */
   connectInfo(group: string, id: string): ConnectInfo {
-    const { record } = this.#owned(group, id);
-    if (record.state === "ready" && record.connectInfo !== undefined) return record.connectInfo;
-    throw new FleetingdError(
-      "UNAVAILABLE",
-      `the instance ${id} is ${record.state}, so nobody can log in to it`,
-    );
+    const entry = this.#owned(group, id);
+    const { record } = entry;
+    const isAwake = record.state === "ready" && !isResting(entry);
+    if (isAwake && record.connectInfo !== undefined) return record.connectInfo;
+    const state = isResting(entry) ? "being woken" : record.state;
+    throw new FleetingdError("UNAVAILABLE", `the instance ${id} is ${state}, so nobody can log in to it`);
   }
 
   /** @throws FleetingdError NOT_FOUND, or UNAVAILABLE when the instance is on its way out. */

@@ -1,12 +1,14 @@
 /** What others see of an instance. */
 import type { SourceData } from "../sources/source.ts";
-import type { Entry } from "./entry.ts";
+import { type Entry, isResting } from "./entry.ts";
 import type { InstanceRecord, InstanceState } from "./instance.ts";
 
 export interface InstanceView {
   id: string;
   state: InstanceState;
   group: string | undefined;
+  /** Nobody can log in to it before it is woken. */
+  resting: boolean;
   address: string | undefined;
   createdAt: number;
   readyAt: number | undefined;
@@ -26,6 +28,7 @@ export function view(entry: Entry): InstanceView {
     id: record.id,
     state: record.state,
     group: record.group,
+    resting: isResting(entry),
     address: record.connectInfo?.address,
     createdAt: record.createdAt,
     readyAt: record.readyAt,
@@ -35,4 +38,10 @@ export function view(entry: Entry): InstanceView {
     phases: record.phases,
     data: record.data,
   };
+}
+
+/** As the group that has claimed it sees it: one that still rests is on its way. */
+export function viewOfGroup(entry: Entry): InstanceView {
+  const seen = view(entry);
+  return seen.resting && seen.state === "ready" ? { ...seen, state: "creating" } : seen;
 }

@@ -7,6 +7,7 @@
  * - `delete` is idempotent, removes everything of the instance, and resolves when it is gone; absent is fine.
  * - Calls for different instances run concurrently; for one instance they never overlap, but `delete`
  *   may follow an aborted `create`.
+ * - `rest` and `wake` are only asked of ready instances, `rest` of idle ones only; either may be asked again of the next daemon.
  * - `resume` is called once for every stored instance, before any `create`: it reserves what the instance holds, and
  *   says whether its machine still lives, which it then takes over. When it throws, that is not known; `delete` works all the same.
  */
@@ -115,6 +116,15 @@ export interface Source {
    * @throws the reason why it does not answer
    */
   check?(instance: CheckedInstance, options: CheckOptions): Promise<string | undefined>;
+  /** Whether an idle instance is to rest. It answers at once. A source without it lets none rest. */
+  rests?(data: SourceData): boolean;
+  /** Lets an idle instance rest: it takes no CPU, and as little memory as possible. Of one that rests it changes nothing. */
+  rest?(instance: StoredInstance, signal: AbortSignal): Promise<void>;
+  /**
+   * Lets an instance that rests, or that `rest` has failed for, serve jobs: resolves when a login has worked and its clock is right.
+   * Of one that is awake it changes nothing.
+   */
+  wake?(instance: Omit<CheckedInstance, "isClaimed">, signal: AbortSignal): Promise<void>;
   /** Calls `listener` when an instance ended by itself (its machine crashed, was powered off, or vanished). */
   onLost(listener: (id: string, reason: string) => void): void;
   /** Calls `listener` when an instance lives on, but jobs on it will fail. */

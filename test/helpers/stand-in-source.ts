@@ -19,6 +19,13 @@ export interface StandInSource extends Source {
   failDisk(id: string): void;
   /** How long a creation takes. */
   bootMs: number;
+  idles: "running" | "paused";
+  /** Those that rest at the moment. */
+  readonly resting: ReadonlySet<string>;
+  /** How long it takes to wake one. */
+  wakeMs: number;
+  failNextRests(times: number): void;
+  failNextWakes(times: number): void;
   /** The image that instances are made of; those of another one are outdated. */
   image: string;
 }
@@ -27,6 +34,9 @@ export function createStandInSource(name = "stand-in"): StandInSource {
   const machines = new Set<string>();
   const created: string[] = [];
   const busy = new Set<string>();
+  const resting = new Set<string>();
+  let restFailures = 0;
+  let wakeFailures = 0;
   let failures = { left: 0, reason: "" };
   let deleteFailures = 0;
   let troubled: (id: string, reason: string) => void = () => undefined;
@@ -48,6 +58,28 @@ export function createStandInSource(name = "stand-in"): StandInSource {
     created,
     bootMs: 1,
     image: "first",
+    idles: "running",
+    resting,
+    wakeMs: 1,
+    failNextRests: (times) => {
+      restFailures = times;
+    },
+    failNextWakes: (times) => {
+      wakeFailures = times;
+    },
+    rests: () => source.idles === "paused",
+    rest: ({ id }) =>
+      exclusively(id, async () => {
+        await delay(0);
+        if (restFailures-- > 0) throw new Error("does not rest on purpose");
+        resting.add(id);
+      }),
+    wake: ({ id }, signal) =>
+      exclusively(id, async () => {
+        await delay(source.wakeMs, undefined, { signal });
+        if (wakeFailures-- > 0) throw new Error("does not wake on purpose");
+        resting.delete(id);
+      }),
     failNext: (left, reason) => {
       failures = { left, reason };
     },
@@ -83,6 +115,7 @@ export function createStandInSource(name = "stand-in"): StandInSource {
           throw new Error("deletion failed on purpose");
         }
         machines.delete(instance.id);
+        resting.delete(instance.id);
       }),
     resume: async (instance) => machines.has(instance.id),
     isOutdated: ({ image }) => image !== source.image,

@@ -1,6 +1,6 @@
 /** Three VMs at once that go on from one snapshot: what each has of its own, what they share, and what happens without one. */
 import assert from "node:assert/strict";
-import { readdir, readFile, utimes } from "node:fs/promises";
+import { readdir, readFile, realpath, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { PoolStatus } from "../../src/api/status.ts";
@@ -199,7 +199,7 @@ describe("VMs that go on from a snapshot", { skip: needsNamespace() }, () => {
     for (const id of ids) {
       const record = JSON.parse(await readFile(join(running().directory, "vms", id, "record.json"), "utf8"));
       const pid = parseLocalData(id, record.data)?.process?.pid ?? assert.fail("no process");
-      const kib = memoryOf(await readFile(`/proc/${pid}/smaps`, "utf8"), snapshot.memoryPath);
+      const kib = memoryOf(await readFile(`/proc/${pid}/smaps`, "utf8"), await realpath(snapshot.memoryPath));
       assert.ok(kib.shared > 0, `${id} shares nothing`);
       assert.ok(kib.private < (512 * 1024) / 2, `${id} has ${kib.private} KiB of its own`);
     }

@@ -94,6 +94,18 @@ export class CompositeSource implements Source {
     return this.#memberOf(data)?.source.isOutdated?.(data) ?? false;
   }
 
+  rests(data: SourceData): boolean {
+    return this.#memberOf(data)?.source.rests?.(data) ?? false;
+  }
+
+  async rest(instance: StoredInstance, signal: AbortSignal): Promise<void> {
+    await this.#memberOf(instance.data)?.source.rest?.(instance, signal);
+  }
+
+  async wake(instance: Omit<CheckedInstance, "isClaimed">, signal: AbortSignal): Promise<void> {
+    await this.#memberOf(instance.data)?.source.wake?.(instance, signal);
+  }
+
   rank(data: SourceData): number {
     const member = this.#memberOf(data);
     if (member === undefined) return Number.POSITIVE_INFINITY;

@@ -42,7 +42,7 @@ export interface GoldenImagesOptions {
   ensureBase(signal: AbortSignal, onProgress: OnProgress): Promise<BaseImage>;
   prebuild: PrebuildInput;
   templates: Templates;
-  /** Called with each image before it is used, while the images lock is held: its snapshot is made then. */
+  /** Called with each image that no VM waits for, before it is used and while the images lock is held: its snapshot is made then. */
   makeSnapshot(golden: GoldenImage, onStep: (step: string) => void): Promise<void>;
   machine: Omit<PrebuildRun, "id" | "base" | "workDiskPath" | "userData" | "signal" | "onStep">;
   logger: Logger;
@@ -81,6 +81,8 @@ export class GoldenImages {
   readonly #stopped = new AbortController();
   #current: GoldenImage | undefined;
   #running: Promise<GoldenImage> | undefined;
+  /** How many VMs wait for the first image. */
+  #awaitedBy = 0;
   #step: string | undefined;
   #lastError: string | undefined;
   #baseName: string | undefined;
@@ -121,7 +123,13 @@ export class GoldenImages {
   async current(signal: AbortSignal): Promise<GoldenImage> {
     if (this.#current !== undefined && !(await exists(this.#current.diskPath))) this.#current = undefined;
     await this.recall();
-    return this.#current ?? (await abortable(this.#build({ force: false }), signal, LEFT));
+    if (this.#current !== undefined) return this.#current;
+    this.#awaitedBy++;
+    try {
+      return await abortable(this.#build({ force: false }), signal, LEFT);
+    } finally {
+      this.#awaitedBy--;
+    }
   }
 
   /** Looks for a newer base image and makes a golden image of it, or joins the prebuild that is under way. */
@@ -182,7 +190,8 @@ export class GoldenImages {
       const prebuildMs = performance.now() - begunAt - baseMs;
       const made = existing === undefined;
       if (made) this.#timings = { baseMs, prebuildMs };
-      await this.#options.makeSnapshot(image, (step) => this.#say(step));
+      // VMs that wait already boot: that takes them no longer than to wait for another one to boot.
+      if (this.#awaitedBy === 0) await this.#options.makeSnapshot(image, (step) => this.#say(step));
       await writeFileAtomic(this.#pointerPath(), `${image.name}\n`);
       this.#options.logger.info("the golden image is ready", { goldenImage: image.name, made });
       const times = { baseSeconds: baseMs / 1_000, prebuildSeconds: prebuildMs / 1_000 };

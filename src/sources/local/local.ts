@@ -33,6 +33,7 @@ import type { GoldenImages } from "./golden-images.ts";
 import type { LocalHost } from "./host.ts";
 import { newIdentity } from "./identity.ts";
 import { consoleTail } from "./prebuild.ts";
+import { restVm, spareMiB, wakeVm } from "./rest.ts";
 import type { Snapshots } from "./snapshots.ts";
 import { bootVm, CLONE_DISK, makeDisk, makeSeed, resumeVm, type VmOrder } from "./start-vm.ts";
 import {
@@ -61,6 +62,7 @@ export interface LocalSourceOptions {
   console: "serial" | "virtio";
   bootProfile: BootProfile;
   bootTimeoutMs: number;
+  idleMode: "running" | "paused";
   logger: Logger;
 }
 
@@ -140,7 +142,8 @@ export class LocalSource implements Source {
     await context.save({ ...data, ...source, process: vm.process });
     try {
       await this.#untilReady(context, vm, connectInfo, identity.hostKey.publicKey);
-      if (resumed !== undefined) snapshots.succeeded();
+      if (resumed === undefined) snapshots.begin(golden);
+      else snapshots.succeeded();
     } catch (error) {
       if (resumed !== undefined && snapshot !== undefined && !signal.aborted)
         snapshots.failed(snapshot, describeError(error));
@@ -218,6 +221,31 @@ export class LocalSource implements Source {
     this.#watch(id, vm);
     await this.#attach(networkOf(data));
     return true;
+  }
+
+  rests(): boolean {
+    return this.#options.idleMode === "paused";
+  }
+
+  async rest({ id, data }: StoredInstance, signal: AbortSignal): Promise<void> {
+    await restVm(this.#runningVm(id), this.#spareMiB(id, data), signal);
+  }
+
+  async wake(instance: Omit<CheckedInstance, "isClaimed">, signal: AbortSignal): Promise<void> {
+    const { id, connectInfo, data } = instance;
+    const { bootTimeoutMs: timeoutMs } = this.#options;
+    await wakeVm(this.#runningVm(id), this.#spareMiB(id, data), { connectInfo, timeoutMs, signal });
+  }
+
+  #spareMiB(id: string, data: SourceData): number {
+    const parsed = parseLocalData(id, data);
+    return spareMiB(parsed?.memoryMiB ?? this.#options.memoryMiB, parsed?.snapshot !== undefined);
+  }
+
+  #runningVm(id: string): RunningVm {
+    const vm = this.#running.get(id);
+    if (vm === undefined) throw new FleetingdError("NOT_FOUND", `the VM ${id} does not run`);
+    return vm;
   }
 
   #attach(network: SlotNetwork): Promise<void> {

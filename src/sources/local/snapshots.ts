@@ -89,10 +89,10 @@ export class Snapshots {
     if (golden !== undefined && this.#options.mode !== "boot") await this.#findUsable(golden);
   }
 
-  /** Begins to make the one that is missing: a pool whose VMs all live on would never ask for it. */
+  /** Begins to make the one that is missing: when the pool opens, and when a VM has booted for want of it. */
   begin(golden: GoldenImage | undefined): void {
-    if (golden === undefined || this.#options.mode === "boot") return;
-    if (this.#current === undefined && this.#obstacle() === undefined) this.#makeLocked(golden);
+    if (golden === undefined || this.#options.mode === "boot" || this.#current !== undefined) return;
+    if (this.#mayTry()) this.#makeLocked(golden);
   }
 
   /**
@@ -104,9 +104,9 @@ export class Snapshots {
     if (mode === "boot") return undefined;
     const usable = await this.#findUsable(golden);
     if (usable !== undefined) return usable;
-    const mayTry = this.#obstacle() === undefined && performance.now() >= this.#retryAt;
-    const making = mayTry ? this.#makeLocked(golden) : this.#making;
+    // It boots, and is not kept waiting by a template that boots beside it: that one's turn is next.
     if (mode === "auto") return undefined;
+    const making = this.#mayTry() ? this.#makeLocked(golden) : this.#making;
     if (making !== undefined) return abortable(making, signal, "cancelled while waiting for the snapshot");
     throw new FleetingdError("UNAVAILABLE", `there is no snapshot: ${this.#problem ?? "none was made"}`, {
       hint: 'With clone_mode = "auto" VMs boot meanwhile.',
@@ -141,6 +141,10 @@ export class Snapshots {
   async stop(): Promise<void> {
     this.#stopped.abort();
     await Promise.allSettled([this.#making]);
+  }
+
+  #mayTry(): boolean {
+    return this.#obstacle() === undefined && performance.now() >= this.#retryAt;
   }
 
   /** What stands against any snapshot here. */

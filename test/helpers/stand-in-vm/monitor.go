@@ -31,13 +31,14 @@ func listen(path string, guest *guest, quit func()) (*monitor, error) {
 		return nil, err
 	}
 	seen := sync.OnceFunc(func() { close(guest.seen) })
+	goOn := sync.OnceFunc(func() { close(guest.goOn) })
 	go func() {
 		for {
 			connection, err := listener.Accept()
 			if err != nil {
 				return
 			}
-			serve(connection, guest, seen, quit)
+			serve(connection, guest, seen, goOn, quit)
 		}
 	}()
 	return &monitor{listener: listener, path: path}, nil
@@ -48,7 +49,7 @@ func (m *monitor) close() {
 	_ = m.listener.Close()
 }
 
-func serve(connection net.Conn, guest *guest, seen, quit func()) {
+func serve(connection net.Conn, guest *guest, seen, goOn, quit func()) {
 	defer connection.Close()
 	say := func(text string) { fmt.Fprintf(connection, "%s\r\n", text) }
 	answer := func(id json.RawMessage, key, value string) {
@@ -81,7 +82,7 @@ func serve(connection net.Conn, guest *guest, seen, quit func()) {
 			answer(asked.ID, "return", "{}")
 		case negotiated && asked.Execute == "cont":
 			guest.setStatus("running")
-			close(guest.goOn)
+			goOn()
 			answer(asked.ID, "return", "{}")
 		case negotiated && asked.Execute == "migrate-set-capabilities":
 			answer(asked.ID, "return", "{}")

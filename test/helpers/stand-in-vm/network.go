@@ -44,7 +44,7 @@ func (g *guest) serveJobs(identity map[string]string) error {
 	if g.onReachable != nil {
 		g.onReachable()
 	}
-	return serveSSH(listener, identity)
+	return serveSSH(listener, identity, g.whileRunning)
 }
 
 // configure gives the device its MAC, address and default route, by the same calls as ifconfig and route.

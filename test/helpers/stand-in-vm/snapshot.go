@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 )
 
 // progress is how far a template or a clone is, as the monitor tells it.
@@ -35,6 +36,13 @@ func (g *guest) setStatus(status string) {
 	g.progress.lock.Lock()
 	defer g.progress.lock.Unlock()
 	g.progress.status = status
+}
+
+// whileRunning returns when the guest is not paused.
+func (g *guest) whileRunning() {
+	for g.status() == "paused" {
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 func (g *guest) migrated(err error) {

@@ -65,6 +65,7 @@ const STATUS: DaemonStatus = {
       retryInSeconds: 0,
       goldenImage: "golden-abc",
       snapshot: null,
+      resting: false,
       phases: [],
     },
   ],

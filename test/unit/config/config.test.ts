@@ -68,7 +68,7 @@ describe("defaults", () => {
         maxIdleAgeMs: 86_400_000,
         orphanTimeoutMs: 3_600_000,
         bootProfile: "fast",
-        cloneMode: "boot",
+        cloneMode: "auto",
         dnsServers: [],
         egressInterface: "auto",
         memoryOverheadMiB: 512,
