@@ -69,6 +69,7 @@ describe("defaults", () => {
         orphanTimeoutMs: 3_600_000,
         bootProfile: "fast",
         cloneMode: "auto",
+        idleMode: "running",
         dnsServers: [],
         egressInterface: "auto",
         memoryOverheadMiB: 512,
