@@ -55,6 +55,12 @@ const poolSchema = z.object({
       "what makes its instances: local, or the name of a cloud source; several in their order, with commas",
     ),
   sources: z.array(sourceSchema).describe("each of them in its order; empty for this host alone"),
+  image: z
+    .string()
+    .nullable()
+    .describe(
+      "the name in the configuration of the image that it is made of; null for one that has no VMs on this host",
+    ),
   goldenImage: z
     .string()
     .nullable()

@@ -21,7 +21,7 @@ export async function withDaemon<T>(
   options: GlobalOptions,
   work: (client: DaemonClient) => Promise<T>,
 ): Promise<T> {
-  const path = await socketPath(options);
+  const path = await socketPathOf(options);
   await probe(path);
   const client = new DaemonClient(`unix:${path}`, credentials.createInsecure(), {
     "grpc.max_receive_message_length": -1,
@@ -58,7 +58,8 @@ const CODES: ReadonlyMap<number | undefined, ErrorCode> = new Map([
   [Status.CANCELLED, "CANCELLED"],
 ]);
 
-async function socketPath(options: GlobalOptions): Promise<string> {
+/** Where the daemon listens. */
+export async function socketPathOf(options: GlobalOptions): Promise<string> {
   if (options.socket !== undefined) return resolve(options.socket);
   // Only here, for reading the configuration takes longer than asking the daemon.
   const { loadConfig } = await import("../config/load.ts");

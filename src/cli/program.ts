@@ -17,6 +17,7 @@ import {
   type ServeOptions,
 } from "./context.ts";
 import type { DrainOptions } from "./drain.ts";
+import { addExecutor } from "./executor/commands.ts";
 import type { GcOptions } from "./gc.ts";
 import type { PurgeOptions } from "./purge.ts";
 import { addWatchCommands } from "./watch-commands.ts";
@@ -74,6 +75,7 @@ function buildProgram(setup: CliSetup, run: Runner): Command {
   addImageCommands(program, run);
   addDrain(program, run);
   addLocalCommands(program, run);
+  addExecutor(program, run);
   if (demo !== undefined) {
     program
       .command("demo")

@@ -1,4 +1,5 @@
 /** A terminal of which the whole screen is ours for a while: nothing is left of it afterwards. */
+import { onSignals } from "../host/interrupt.ts";
 
 export interface Screen {
   /** Draws, waits and handles keys; false as soon as one of them ends it. */
@@ -11,7 +12,6 @@ const ENTER = "\x1b[?1049h\x1b[?25l";
 const LEAVE = "\x1b[?25h\x1b[?1049l";
 const HOME = "\x1b[H";
 const CLEAR_TO_END_OF_LINE = "\x1b[K";
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** @param press answers false to a key that ends it */
 export function createScreen(render: () => readonly string[], press: (key: string) => boolean): Screen {
@@ -37,7 +37,7 @@ export function createScreen(render: () => readonly string[], press: (key: strin
     isOpen = false;
     end?.();
   };
-  for (const signal of SIGNALS) process.once(signal, quit);
+  const stopListening = onSignals(["SIGINT", "SIGTERM", "SIGHUP"], quit);
   stdin.setRawMode(true);
   stdin.resume();
   stdin.on("data", onKey);
@@ -58,7 +58,7 @@ export function createScreen(render: () => readonly string[], press: (key: strin
     },
     close() {
       isOpen = false;
-      for (const signal of SIGNALS) process.removeListener(signal, quit);
+      stopListening();
       stdin.removeListener("data", onKey);
       stdout.removeListener("resize", draw);
       stdin.setRawMode(false);

@@ -4,6 +4,7 @@ import type { DaemonConfig } from "../config/types.ts";
 import { type Daemon, startDaemon } from "../daemon/daemon.ts";
 import { createLogHistory } from "../daemon/history.ts";
 import { describeError } from "../errors.ts";
+import { onSignals } from "../host/interrupt.ts";
 import { notifySystemd, startWatchdog } from "../host/notify.ts";
 import { createLogger, type Logger } from "../log.ts";
 import { type CliCommand, EXIT, type ServeOptions } from "./context.ts";
@@ -59,14 +60,12 @@ function logFormat(config: DaemonConfig): "text" | "json" | "journald" {
   return process.env["JOURNAL_STREAM"] === undefined ? "text" : "journald";
 }
 
-/** Resolves at the first SIGTERM or SIGINT. */
+/** Resolves at the first SIGTERM or SIGINT; a second one does not wait for what the first one has begun. */
 function stopSignal(logger: Logger): Promise<void> {
   return new Promise((resolve) => {
-    for (const signal of ["SIGTERM", "SIGINT"] as const) {
-      process.once(signal, () => {
-        logger.info("stopping", { signal });
-        resolve();
-      });
-    }
+    onSignals(["SIGTERM", "SIGINT"], (signal) => {
+      logger.info("stopping", { signal });
+      resolve();
+    });
   });
 }

@@ -65,12 +65,14 @@ function poolStatus(one: DaemonPool, input: StatusInput, now: number): PoolStatu
   return { ...status, why: whyTooFew({ ...status, shortage: shortage?.reason, making }) };
 }
 
-const NO_IMAGE: Pick<PoolStatus, "goldenImage" | "goldenImageAgeSeconds" | "prebuild" | "clones"> = {
-  goldenImage: null,
-  goldenImageAgeSeconds: null,
-  prebuild: { state: "none", step: null, error: null, nextInSeconds: null, timings: null },
-  clones: { mode: "boot", snapshot: null, isBeingMade: false, problem: null, createSeconds: null },
-};
+const NO_IMAGE: Pick<PoolStatus, "image" | "goldenImage" | "goldenImageAgeSeconds" | "prebuild" | "clones"> =
+  {
+    image: null,
+    goldenImage: null,
+    goldenImageAgeSeconds: null,
+    prebuild: { state: "none", step: null, error: null, nextInSeconds: null, timings: null },
+    clones: { mode: "boot", snapshot: null, isBeingMade: false, problem: null, createSeconds: null },
+  };
 
 const seconds = (ms: number): number => Math.round(ms / 100) / 10;
 
@@ -85,12 +87,13 @@ function cloneStatus({ mode, current, isBeingMade, problem, createMs }: Snapshot
 }
 
 function imageStatus(
-  { images, snapshots }: LocalPool,
+  { config, images, snapshots }: LocalPool,
   nextPrebuildInMs: number | undefined,
   now: number,
 ): typeof NO_IMAGE {
   const image = images.status;
   return {
+    image: config.image,
     goldenImage: image.current?.name ?? null,
     goldenImageAgeSeconds: image.current ? secondsSince(image.current.createdAt.getTime(), now) : null,
     prebuild: {

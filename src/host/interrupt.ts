@@ -2,6 +2,34 @@
 
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 
+export type EndingSignal = keyof typeof SIGNALS;
+
+/**
+ * Calls `first` at the first signal of each of these kinds; a second one of a kind ends the process at once.
+ *
+ * A listener that were removed at the first signal would make that one the second: execa listens, too, while a program
+ * runs, and sends a signal that nobody else listens for to the process once more.
+ * @returns what ends it
+ */
+export function onSignals(names: readonly EndingSignal[], first: (name: EndingSignal) => void): () => void {
+  const seen = new Set<EndingSignal>();
+  const listener = (name: NodeJS.Signals): void => {
+    const known = names.find((one) => one === name);
+    if (known === undefined || seen.has(known)) {
+      stop();
+      process.kill(process.pid, name);
+    } else {
+      seen.add(known);
+      first(known);
+    }
+  };
+  const stop = (): void => {
+    for (const name of names) process.removeListener(name, listener);
+  };
+  for (const name of names) process.on(name, listener);
+  return stop;
+}
+
 /**
  * Runs `work` with a signal that the first SIGHUP, SIGINT or SIGTERM aborts; a second one of the same kind ends the
  * process at once.
@@ -14,13 +42,9 @@ export async function interruptible(
 ): Promise<number> {
   const controller = new AbortController();
   let exitCode: number | undefined;
-  const listeners = Object.entries(SIGNALS).map(([name, number]) => {
-    const listener = (): void => {
-      exitCode ??= 128 + number;
-      controller.abort();
-    };
-    process.once(name, listener);
-    return [name, listener] as const;
+  const stop = onSignals(["SIGHUP", "SIGINT", "SIGTERM"], (name) => {
+    exitCode ??= 128 + SIGNALS[name];
+    controller.abort();
   });
   try {
     return await work(controller.signal);
@@ -29,6 +53,6 @@ export async function interruptible(
     onInterrupted();
     return exitCode;
   } finally {
-    for (const [name, listener] of listeners) process.removeListener(name, listener);
+    stop();
   }
 }

@@ -1,4 +1,5 @@
 /** A terminal session on a machine, or one command with its input and output, in this process's own terminal. */
+import type { Readable } from "node:stream";
 import ssh2, { type ClientChannel } from "ssh2";
 import { FleetingdError, messageOf } from "../errors.ts";
 import type { LoginTarget } from "./ssh.ts";
@@ -10,10 +11,15 @@ const ENDED_BY_SIGNAL = 255;
 
 /**
  * Runs a shell, or `command`, until it ends.
+ * @param input What it reads; this process's own standard input if not given.
  * @returns its exit code; 255 if it was ended by a signal
  * @throws FleetingdError UNAVAILABLE if there is no login, or the connection is lost
  */
-export async function runSession(target: LoginTarget, command: string | undefined): Promise<number> {
+export async function runSession(
+  target: LoginTarget,
+  command: string | undefined,
+  input?: Readable,
+): Promise<number> {
   const client = new ssh2.Client();
   const lost = new Promise<never>((_, reject) => {
     client.once("error", (error) =>
@@ -41,7 +47,7 @@ export async function runSession(target: LoginTarget, command: string | undefine
     });
     await Promise.race([ready, lost]);
     const session = await Promise.race([openSession(client, command), lost]);
-    return await Promise.race([attach(session), lost]);
+    return await Promise.race([attach(session, input), lost]);
   } finally {
     client.end();
   }
@@ -75,15 +81,15 @@ function endOf(channel: ClientChannel): Promise<number> {
 }
 
 /** Joins the channel and this process's terminal until the channel closes. */
-async function attach({ channel, ended }: Session): Promise<number> {
+async function attach({ channel, ended }: Session, input: Readable | undefined): Promise<number> {
   const { stdin, stdout, stderr } = process;
-  const isTerminal = stdin.isTTY === true && stdout.isTTY === true;
+  const isTerminal = input === undefined && stdin.isTTY === true && stdout.isTTY === true;
   const resize = (): void => channel.setWindow(stdout.rows, stdout.columns, 0, 0);
   if (isTerminal) {
     stdin.setRawMode(true);
     stdout.on("resize", resize);
   }
-  stdin.pipe(channel);
+  (input ?? stdin).pipe(channel);
   channel.pipe(stdout, { end: false });
   channel.stderr.pipe(stderr, { end: false });
   try {
@@ -91,7 +97,7 @@ async function attach({ channel, ended }: Session): Promise<number> {
   } finally {
     if (isTerminal) stdin.setRawMode(false);
     stdout.removeListener("resize", resize);
-    stdin.unpipe(channel);
+    (input ?? stdin).unpipe(channel);
     stdin.pause();
     stdin.unref();
   }

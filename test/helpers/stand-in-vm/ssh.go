@@ -103,7 +103,16 @@ func execute(command string, channel ssh.Channel, hostname string) int {
 	}
 	shell := exec.Command("/bin/sh", "-c", command)
 	shell.Stdout, shell.Stderr = channel, channel.Stderr()
-	err := shell.Run()
+	// A pipe of our own: Run would wait for the end of an input that a command need not read.
+	input, err := shell.StdinPipe()
+	if err != nil {
+		return 255
+	}
+	go func() {
+		_, _ = io.Copy(input, channel)
+		_ = input.Close()
+	}()
+	err = shell.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return exit.ExitCode()

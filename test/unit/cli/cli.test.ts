@@ -27,6 +27,7 @@ const STATUS: DaemonStatus = {
       name: "ci",
       source: "local",
       sources: [],
+      image: "default",
       goldenImage: "golden-abc",
       goldenImageAgeSeconds: 90,
       prebuild: {
