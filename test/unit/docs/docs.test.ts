@@ -86,8 +86,8 @@ function pluginConfigOf(block: string): unknown {
   const result = readToml("block", block);
   assert.ok("table" in result, "syntaxError" in result ? result.syntaxError : "");
   const { runners } = JSON.parse(JSON.stringify(plainValue(result.table))) as { runners: unknown };
-  const [runner] = [runners].flat() as { autoscaler: { plugin_config?: unknown } }[];
-  return runner?.autoscaler.plugin_config ?? null;
+  const [runner] = [runners].flat() as { autoscaler?: { plugin_config?: unknown } }[];
+  return runner?.autoscaler?.plugin_config ?? null;
 }
 
 describe("the command line", () => {
