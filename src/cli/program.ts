@@ -73,6 +73,7 @@ function buildProgram(setup: CliSetup, run: Runner): Command {
   addDaemonCommands(program, run);
   addWatchCommands(program, run);
   addImageCommands(program, run);
+  addArchive(program, run);
   addDrain(program, run);
   addLocalCommands(program, run);
   addExecutor(program, run);
@@ -129,6 +130,29 @@ function addImageCommands(program: Command, run: Runner): void {
     .action((_, command: Command) =>
       run(async () => (await import("./gc.ts")).gc, command.optsWithGlobals<GcOptions>()),
     );
+}
+
+function addArchive(program: Command, run: Runner): void {
+  const image = program.command("image").description("move images between hosts, as one file");
+  for (const [verb, description] of [
+    ["export", "write the golden images in use and what they were made of to an archive"],
+    ["import", "put the images of an archive in their place, after checking them"],
+  ] as const) {
+    image
+      .command(verb)
+      .description(description)
+      .argument("<archive>", "a file such as images.tar.zst; its name says how it is compressed")
+      .argument("[pool]", "the pool whose directory is meant, where pools have several")
+      .action((archive: string, pool: string | undefined, _, command: Command) =>
+        run(
+          async () => {
+            const { imageExport, imageImport } = await import("./image.ts");
+            return verb === "export" ? imageExport : imageImport;
+          },
+          { ...command.optsWithGlobals<GlobalOptions>(), archive, pool },
+        ),
+      );
+  }
 }
 
 function addDrain(program: Command, run: Runner): void {

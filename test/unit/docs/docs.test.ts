@@ -111,7 +111,7 @@ describe("the command line", () => {
       const [, ...words] = line.split(/\s+/);
       const options = words.filter((word) => word.startsWith("--"));
       const [first = "", second = ""] = words.filter((word) => !word.startsWith("-"));
-      const command = ["config", "executor"].includes(first) ? [first, second] : [first];
+      const command = ["config", "executor", "image"].includes(first) ? [first, second] : [first];
       for (const name of command)
         assert.match((await helpOf([])) + (await helpOf([first])), new RegExp(`^  ${name}\\b`, "m"), line);
       const known = (await helpOf([])) + (await helpOf(command));
