@@ -26,7 +26,15 @@ export async function openRules(count: number): Promise<Ruleset> {
   const policies = new Map([[DEFAULT_POLICY.name, DEFAULT_POLICY]]);
   const subnets = [BENCH_SUBNET.cidr];
   const processUsers = { first: 1_900_000_000, last: 1_900_065_535 };
-  const options = { subnets, subnets6: [], dnsServers: [], hostServices: [], processUsers, policies };
+  const options = {
+    subnets,
+    subnets6: [],
+    dnsServers: [],
+    hostServices: [],
+    services: [],
+    processUsers,
+    policies,
+  };
   const rules = createRuleset(options, silentLogger);
   await rules.ensure();
   await Promise.all(

@@ -17,6 +17,7 @@ import { type KeyDoc, keyDocs } from "../src/config/key.ts";
 import { pluginTable } from "../src/config/plugin-config.ts";
 import { poolTable } from "../src/config/pool-keys.ts";
 import { remoteKeys } from "../src/config/remote-keys.ts";
+import { servicesTable } from "../src/config/service-keys.ts";
 import { sourceTables } from "../src/config/source-keys.ts";
 import { reportSchema } from "../src/doctor/finding.ts";
 import { createInstruments } from "../src/metrics/instruments.ts";
@@ -48,6 +49,7 @@ export type Shape = Readonly<Record<string, z.ZodType>>;
 /** Every table of keys, by the name of its place in the page. */
 export const TABLES: Readonly<Record<string, Shape>> = {
   daemon: daemonTable.shape,
+  services: servicesTable.shape,
   pools: poolTable.shape,
   ...Object.fromEntries(Object.entries(imageTables).map(([type, table]) => [`images.${type}`, table.shape])),
   sources: remoteKeys,
@@ -179,6 +181,9 @@ export function renderExample(): string {
     "",
     "[daemon]",
     ...settings(documentedKeys(daemonTable.shape)),
+    "",
+    ...comment("Services of this host that its VMs may use."),
+    ...section("services", documentedKeys(servicesTable.shape)),
     "",
     ...comment("A pool of VMs that are all alike. Add as many as you like, each with a name of its own."),
     ...section("pools.default", documentedKeys(poolTable.shape)),

@@ -6,6 +6,7 @@ import { readImage } from "./config/image-keys.ts";
 import { mergeTables } from "./config/merge.ts";
 import { toPoolConfig } from "./config/pool-keys.ts";
 import { configError, formatKey, type Problem } from "./config/problems.ts";
+import { servicesTable, toServices } from "./config/service-keys.ts";
 import { readSource } from "./config/source-keys.ts";
 import { locate, plainValue, readToml, type TomlTable } from "./config/toml.ts";
 import type { Config, DaemonConfig, ImageConfig, PoolConfig, SourceConfig } from "./config/types.ts";
@@ -17,7 +18,7 @@ export interface ConfigFile {
   text: string;
 }
 
-const SECTIONS = ["daemon", "pools", "images", "sources"];
+const SECTIONS = ["daemon", "services", "pools", "images", "sources"];
 /** The image that there always is. */
 const DEFAULT_IMAGE: ImageConfig = Object.freeze({ type: "auto" });
 
@@ -30,6 +31,7 @@ export function parseConfig(files: readonly ConfigFile[]): Config {
   const input = asTable(plainValue(root));
   const findings: Finding[] = unknownSections(input);
   const daemon = readDaemon(input, findings);
+  const services = readServices(input, findings);
   const images = readImages(input, findings);
   const isComplete = syntaxProblems.length === 0;
   // What a broken file would have defined is not known, so references to it cannot be judged.
@@ -50,6 +52,7 @@ export function parseConfig(files: readonly ConfigFile[]): Config {
     pools: Object.freeze(pools),
     images: Object.freeze(images),
     sources: Object.freeze(sources),
+    services,
   });
 }
 
@@ -94,6 +97,18 @@ function readDaemon(input: Table, findings: Finding[]): DaemonConfig | undefined
   if (result.success) return toDaemonConfig(result.data);
   findings.push(...under(["daemon"], explain(result.error.issues, table, Object.keys(daemonTable.shape))));
   return undefined;
+}
+
+function readServices(input: Table, findings: Finding[]): Config["services"] {
+  const table = input["services"] ?? {};
+  const result = servicesTable.safeParse(table);
+  if (result.success) {
+    return toServices(result.data);
+  }
+  findings.push(
+    ...under(["services"], explain(result.error.issues, table, Object.keys(servicesTable.shape))),
+  );
+  return [];
 }
 
 function readImages(input: Table, findings: Finding[]): Record<string, ImageConfig> {

@@ -1,6 +1,7 @@
 /** The user-data of the prebuild: boots a base image once and leaves what clones are made of. */
 import Handlebars from "handlebars";
 import { shellCommandOf } from "./extra-command.ts";
+import { type ServiceUrls, serviceFiles, type WrittenFile } from "./services.ts";
 import type { GuestFile, Templates } from "./templates.ts";
 import { yamlValue } from "./yaml-text.ts";
 
@@ -26,7 +27,7 @@ export const REPORT_DISK_MIB = 64;
 /** The prebuild says its steps on the console in lines that begin so. */
 export const PREBUILD_CONSOLE_PREFIX = "fleetingd-prebuild: ";
 
-export interface PrebuildInput {
+export interface PrebuildInput extends ServiceUrls {
   bootProfile: BootProfile;
   /** Shell commands, run as root, in order, in one shell; the first that fails ends the prebuild. */
   extraCommands: readonly string[];
@@ -34,12 +35,6 @@ export interface PrebuildInput {
   packageUpdate: boolean;
   packageUpgrade: boolean;
   packages: readonly string[];
-}
-
-interface WrittenFile {
-  path: string;
-  permissions: string;
-  content: string;
 }
 
 /** Where a guest file goes, and with which permissions; scripts that only the prebuild runs vanish with /run. */
@@ -74,6 +69,7 @@ export function renderPrebuildUserData(input: PrebuildInput, templates: Template
     packageUpdate: input.packageUpdate,
     packageUpgrade: input.packageUpgrade,
     packages: input.packages,
+    hasMirror: input.registryMirror !== undefined,
     files: writtenFiles(input, templates),
   });
 }
@@ -89,6 +85,7 @@ function writtenFiles(input: PrebuildInput, templates: Templates): WrittenFile[]
   return [
     { path: `${PREBUILD}/profile`, permissions: "0644", content: `${input.bootProfile}\n` },
     ...guestFiles.map(([name, path, permissions]) => ({ path, permissions, content: templates.guest[name] })),
+    ...serviceFiles(input),
     ...commands.map((command, index) => ({
       path: `${PREBUILD}/commands/${commandName(index)}.sh`,
       permissions: "0600",

@@ -1,6 +1,7 @@
 /** The keys of `[pools.<name>]`, which are the keys of the runner's `plugin_config` as well. */
 import { z } from "zod";
 import { DEFAULT_POLICY } from "../network/policy.ts";
+import { SERVICE_NAMES } from "../network/services.ts";
 import { LOCAL } from "../sources/source.ts";
 import { key } from "./key.ts";
 import { renameKeys } from "./rename.ts";
@@ -187,6 +188,13 @@ const policy = {
       "Ports of the host that VMs may use, at the address of their gateway: a registry mirror, a cache.",
     example: ["tcp/5000"],
   }),
+  services: key(z.array(z.enum(SERVICE_NAMES)).optional(), {
+    kind: 'list of `"dns"`, `"registry_mirror"` and `"package_cache"`',
+    meaning:
+      "Which of the host's `[services]` VMs may use. What golden images are made with follows at the daemon's next restart.",
+    example: ["package_cache"],
+    defaultText: 'all of them; none if `egress` is `"none"`',
+  }),
   bandwidth_up_mbit: key(z.int().min(0).max(MOST_MBIT).default(0), {
     meaning: "How fast each VM may send. 0 is unlimited.",
     unit: "Mbit/s",
@@ -347,6 +355,7 @@ export const POOL_FIELDS = {
   egress_deny: "egressDeny",
   egress_allow: "egressAllow",
   host_services: "hostServices",
+  services: "services",
   bandwidth_up_mbit: "bandwidthUpMbit",
   bandwidth_down_mbit: "bandwidthDownMbit",
   max_connections: "maxConnections",

@@ -4,6 +4,7 @@ import type { ImageSource } from "../images/image-config.ts";
 import type { LogLevel } from "../log.ts";
 import type { Ipv6Prefix } from "../network/ipv6.ts";
 import type { AllowedDestination, Ports } from "../network/policy.ts";
+import type { LocalService, ServiceName } from "../network/services.ts";
 import type { VmSubnet } from "../network/slots.ts";
 import type { IncusConfig } from "../sources/incus/config.ts";
 import type { ListenAddress } from "./values.ts";
@@ -16,6 +17,8 @@ export interface Config {
   readonly images: Readonly<Record<string, ImageConfig>>;
   /** By name; `local` is not among them. */
   readonly sources: Readonly<Record<string, SourceConfig>>;
+  /** Of this host, for its VMs. */
+  readonly services: readonly LocalService[];
 }
 
 export interface DaemonConfig {
@@ -104,6 +107,8 @@ export interface PoolConfig {
   readonly egressDeny: readonly string[];
   readonly egressAllow: readonly AllowedDestination[];
   readonly hostServices: readonly Ports[];
+  /** Which of `Config.services` VMs may use; undefined: all, or none where `egress` is `none`. */
+  readonly services: readonly ServiceName[] | undefined;
   /** 0: unlimited, and so below. */
   readonly bandwidthUpMbit: number;
   readonly bandwidthDownMbit: number;

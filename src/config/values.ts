@@ -131,6 +131,16 @@ export const listenAddress: z.ZodType<ListenAddress | undefined, unknown> = chec
   );
 });
 
+/** Where a service of this host listens for VMs: on the loopback, where nobody else gets to. */
+export const loopbackAddress: z.ZodType<ListenAddress, unknown> = checkedString((text) => {
+  const [, host = "", digits = ""] = /^([0-9.]+):([1-9]\d{0,4})$/.exec(text) ?? [];
+  const port = Number(digits);
+  if (isIPv4(host) && host.startsWith("127.") && port <= 65_535) return { host, port };
+  throw new Error(
+    `expected an IPv4 address of the loopback and a port such as "127.0.0.1:5000", but this is ${describeValue(text)}`,
+  );
+});
+
 export const command = checkedString((text) => {
   if (text.trim() === "") throw new Error("an empty command does nothing; leave it out");
   if (text.includes("\0")) throw new Error("a command cannot hold a NUL character");

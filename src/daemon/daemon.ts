@@ -166,7 +166,7 @@ async function openContext(config: Config, logger: Logger, hub: EventHub): Promi
   return {
     config,
     inline,
-    ...(await openLocalHost(config.daemon, all, logger)),
+    ...(await openLocalHost(config, all, logger)),
     clouds: new Clouds(await readDaemonId(config.daemon.stateDirectory), logger),
     journal: createJournal(config.daemon.stateDirectory),
     limits: {

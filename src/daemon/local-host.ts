@@ -1,6 +1,6 @@
 /** The parts of this host that all its local pools share. */
 import { mkdir } from "node:fs/promises";
-import type { DaemonConfig } from "../config/types.ts";
+import type { Config } from "../config/types.ts";
 import { detectAccelerator } from "../hypervisor/accelerator.ts";
 import { type Confinement, findConfinement } from "../hypervisor/confinement.ts";
 import { openHypervisor } from "../hypervisor/select.ts";
@@ -25,7 +25,7 @@ export interface HostFacts {
 
 /** @throws FleetingdError MISSING_PROGRAM, PERMISSION, UNAVAILABLE */
 export async function openLocalHost(
-  config: DaemonConfig,
+  { daemon: config, services }: Pick<Config, "daemon" | "services">,
   named: readonly NamedPool[],
   logger: Logger,
 ): Promise<{ host: LocalHost; facts: HostFacts }> {
@@ -38,7 +38,8 @@ export async function openLocalHost(
   const fabric = createFabric({
     subnets: pools.map((pool) => pool.subnet),
     subnets6: pools.flatMap((pool) => pool.subnet6 ?? []),
-    policies: local.map(([name, pool]) => policyOf(name, pool)),
+    policies: local.map(([name, pool]) => policyOf(name, pool, services)),
+    services,
     processUsers: config.vmUsers,
     guard: config.rulesGuard,
     dnsServers: [...new Set([...resolvers.servers, ...pools.flatMap((pool) => pool.dnsServers)])],

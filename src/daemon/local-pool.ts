@@ -6,6 +6,7 @@ import { ensureBaseImage } from "../images/select.ts";
 import type { Logger } from "../log.ts";
 import { detectForeignFirewalls } from "../network/foreign-firewalls.ts";
 import { resolveEgressInterface } from "../network/host-check.ts";
+import { type LocalService, SERVICE_ADDRESS, serviceUrl } from "../network/services.ts";
 import type { Journal } from "../pool/journal.ts";
 import type { Limiter } from "../pool/limiter.ts";
 import { GoldenImages } from "../sources/local/golden-images.ts";
@@ -15,7 +16,7 @@ import { Snapshots } from "../sources/local/snapshots.ts";
 import { imageOf } from "./base-images.ts";
 import type { NamedPool } from "./host-checks.ts";
 import type { HostFacts } from "./local-host.ts";
-import { policyOf } from "./pool-policy.ts";
+import { policyOf, servicesOf } from "./pool-policy.ts";
 
 export interface LocalPoolContext {
   config: Config;
@@ -37,7 +38,8 @@ export async function createLocalSource(
 ): Promise<{ source: LocalSource; images: GoldenImages; snapshots: Snapshots }> {
   const { config, host, facts } = context;
   const logger = context.logger.child({ pool: name });
-  await host.fabric.setPolicy(policyOf(name, pool));
+  await host.fabric.setPolicy(policyOf(name, pool, config.services));
+  const services = servicesOf(pool, config.services);
   const egressInterface = await findEgress(pool, logger);
   const image = imageOf(config, name, pool.image);
   const machine = {
@@ -54,7 +56,7 @@ export async function createLocalSource(
     subnet: pool.subnet,
     subnet6: pool.subnet6,
     egressInterface,
-    dnsServers: pool.dnsServers.length > 0 ? pool.dnsServers : facts.dnsServers,
+    dnsServers: resolversOf(pool, services, facts),
   };
   const snapshots = new Snapshots({
     ...{ host, logger, machine: { ...machine, bootTimeoutMs: pool.bootTimeoutMs } },
@@ -75,6 +77,8 @@ export async function createLocalSource(
       packageUpdate: pool.prebuildPackageUpgrade || pool.prebuildPackages.length > 0,
       packageUpgrade: pool.prebuildPackageUpgrade,
       packages: pool.prebuildPackages,
+      registryMirror: serviceUrl(services, "registry_mirror"),
+      packageCache: serviceUrl(services, "package_cache"),
     },
     templates: await loadTemplates(),
     makeSnapshot: (golden, onStep) => snapshots.make(golden, onStep),
@@ -96,6 +100,15 @@ export async function createLocalSource(
     logger,
   });
   return { source, images, snapshots };
+}
+
+function resolversOf(
+  pool: PoolConfig,
+  services: readonly LocalService[],
+  facts: HostFacts,
+): readonly string[] {
+  if (pool.dnsServers.length > 0) return pool.dnsServers;
+  return services.some(({ name }) => name === "dns") ? [SERVICE_ADDRESS] : facts.dnsServers;
 }
 
 /** What is to be said about it is said now; which interface `auto` means is the fabric's business. */

@@ -1,6 +1,7 @@
 /** What a pool's configuration says of the network, as the fabric takes it. */
 import type { PoolConfig } from "../config/types.ts";
 import { type Policy, PRIVATE, PRIVATE_PREFIXES } from "../network/policy.ts";
+import { type LocalService, SERVICE_NAMES } from "../network/services.ts";
 
 /** Keys of a pool that its policy is made of, which changes while its VMs run. */
 export const POLICY_FIELDS = [
@@ -8,6 +9,7 @@ export const POLICY_FIELDS = [
   "egressDeny",
   "egressAllow",
   "hostServices",
+  "services",
   "bandwidthUpMbit",
   "bandwidthDownMbit",
   "maxConnections",
@@ -16,12 +18,19 @@ export const POLICY_FIELDS = [
 
 const BYTES_PER_MBIT = 125_000;
 
-export function policyOf(name: string, pool: PoolConfig): Policy {
+/** Those of the host that the pool's VMs may use. */
+export function servicesOf(pool: PoolConfig, known: readonly LocalService[]): readonly LocalService[] {
+  const wanted = pool.services ?? (pool.egress === "none" ? [] : SERVICE_NAMES);
+  return known.filter((service) => wanted.includes(service.name));
+}
+
+export function policyOf(name: string, pool: PoolConfig, services: readonly LocalService[]): Policy {
   const { egress, hostServices, maxConnections, newConnectionsPerSecond } = pool;
   return {
     name,
     egress,
     hostServices,
+    services: servicesOf(pool, services),
     maxConnections,
     newConnectionsPerSecond,
     deny: pool.egressDeny.flatMap((prefix) => (prefix === PRIVATE ? PRIVATE_PREFIXES : prefix)),

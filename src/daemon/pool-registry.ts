@@ -188,7 +188,8 @@ export class PoolRegistry {
   async #configure(name: string, config: PoolConfig): Promise<void> {
     const known = this.#pools.get(name);
     if (known === undefined) return;
-    if (isLocal(known)) await this.#context.host.fabric.setPolicy(policyOf(name, config));
+    if (isLocal(known))
+      await this.#context.host.fabric.setPolicy(policyOf(name, config, this.#context.config.services));
     this.#pools.set(name, { ...known, config });
     known.pool.configure(config);
     known.pool.hold(false);

@@ -29,7 +29,7 @@ export async function purge(config: Config, options: { images: boolean }, logger
   const unlock = await lockHost(stateDirectory);
   try {
     const inline = await loadInlinePools(config, logger);
-    const { host } = await openLocalHost(config.daemon, [], logger);
+    const { host } = await openLocalHost(config, [], logger);
     const { records } = await loadLocalRecords(createJournal(stateDirectory));
     const disks = new Set([
       ...[...Object.values(config.pools), ...inline.map(([, pool]) => pool)].map(

@@ -36,6 +36,9 @@ export function compareConfigs(current: Config, next: Config): Changes {
   if (!isDeepStrictEqual(current.daemon, next.daemon)) {
     changes.notes.push("[daemon] has changed, which takes effect with a restart");
   }
+  if (!isDeepStrictEqual(current.services, next.services)) {
+    changes.notes.push("[services] has changed, which takes effect with a restart");
+  }
   for (const [name, pool] of Object.entries(next.pools)) {
     const before = current.pools[name];
     if (before === undefined) {

@@ -25,6 +25,7 @@ import type { RuleOptions } from "./nft-text.ts";
 import type { HostService } from "./nft-values.ts";
 import { DEFAULT_POLICY, type Policy } from "./policy.ts";
 import { createRuleset, type Ruleset } from "./ruleset.ts";
+import type { LocalService } from "./services.ts";
 import { isTapName, type SlotNetwork, type VmSubnet } from "./slots.ts";
 import { createTaps, type TapOwner } from "./taps.ts";
 
@@ -80,6 +81,8 @@ export interface FabricOptions {
   dnsServers?: readonly string[];
   /** What VMs may use on the host beside ICMP echo to their gateway and the resolvers. */
   hostServices?: readonly HostService[];
+  /** Of the host's loopback; a policy says which of them its VMs may use. VMs of no policy may use all. */
+  services?: readonly LocalService[];
   /** The uids of VMs' processes: these send nothing but what goes through their TAPs. */
   processUsers?: RuleOptions["processUsers"];
   policies?: readonly Policy[];
@@ -95,7 +98,7 @@ const cidrs = (prefixes: readonly { cidr: string }[]): string[] => prefixes.map(
 /** The fabric of this network namespace; there must be only one. Does nothing until it is used. */
 export function createFabric(options: FabricOptions = {}): Fabric {
   const logger = options.logger ?? silentLogger;
-  const taps = createTaps();
+  const taps = createTaps({ toLoopback: (options.services ?? []).length > 0 });
   const forwarding = createEgressForwarding(logger);
   const egress = createEgressWatch(forwarding, logger);
   const inTurn = createTurns();
@@ -212,12 +215,14 @@ function withPool(included: Included, { subnets, subnets6 = [], dnsServers }: In
 }
 
 function ruleOptionsOf(options: FabricOptions): RuleOptions {
-  const policies = [DEFAULT_POLICY, ...(options.policies ?? [])];
+  const services = options.services ?? [];
+  const policies = [{ ...DEFAULT_POLICY, services }, ...(options.policies ?? [])];
   return {
     subnets: cidrs(options.subnets ?? []),
     subnets6: cidrs(options.subnets6 ?? []),
     dnsServers: options.dnsServers ?? [],
     hostServices: options.hostServices ?? [],
+    services,
     processUsers: options.processUsers,
     policies: new Map(policies.map((policy) => [policy.name, policy])),
   };

@@ -6,8 +6,16 @@
 import { Netmask } from "netmask";
 import { ipv6PrefixesOverlap, parseIpv6Prefix } from "./ipv6.ts";
 import { NFT_TABLE, policySet } from "./nft-elements.ts";
-import { checkCount, checkPolicyName, checkPrefix, checkPrefix6, oddValue } from "./nft-values.ts";
+import {
+  checkCount,
+  checkLocalService,
+  checkPolicyName,
+  checkPrefix,
+  checkPrefix6,
+  oddValue,
+} from "./nft-values.ts";
 import { isIpv4Prefix, outermost, type Policy, type Ports } from "./policy.ts";
+import { type LocalService, servicePorts } from "./services.ts";
 
 // A VM's counts are made when its first packet comes; the ones of rates go with its last.
 const SET_SIZE = 65_535;
@@ -99,7 +107,10 @@ function chainsOf(policy: Policy): Map<string, string[]> {
   const [open, fresh, up, down] = meters(policy);
   const { name, hostServices } = policy;
   const allowed = policy.allow.map(({ prefix, ports }) => `${destination(prefix)}${portMatch(ports)}`);
-  const services = hostServices.map((ports) => `fib daddr . iif type local${portMatch(ports)} accept`);
+  const services = [
+    ...policy.services.flatMap(admissions),
+    ...hostServices.map((ports) => `fib daddr . iif type local${portMatch(ports)} accept`),
+  ];
   return new Map([
     [
       `from_${name}`,
@@ -131,6 +142,16 @@ function chainsOf(policy: Policy): Map<string, string[]> {
       ],
     ],
   ]);
+}
+
+/** Only by the way that our own translation leads. */
+function admissions(service: LocalService): string[] {
+  checkLocalService(service);
+  const { address, port } = service;
+  const protocols = new Set(servicePorts(service).map(({ protocol }) => protocol));
+  return [...protocols].map(
+    (protocol) => `ct status dnat ip daddr ${address} ${protocol} dport ${port} accept`,
+  );
 }
 
 const DROP_DNS = "meta l4proto { tcp, udp } th dport 53 drop";

@@ -15,12 +15,14 @@ import { policyChangeText, policyText, policyWays } from "./nft-policy.ts";
 import {
   checkAddress,
   checkCount,
+  checkLocalService,
   checkPrefix,
   checkPrefix6,
   checkService,
   type HostService,
 } from "./nft-values.ts";
 import type { Policy } from "./policy.ts";
+import { type LocalService, SERVICE_ADDRESS, servicePorts } from "./services.ts";
 import { TAP_PREFIX } from "./slots.ts";
 
 /** What the static rules depend on. */
@@ -31,6 +33,8 @@ export interface RuleOptions {
   /** Resolvers that VMs may ask, also where they stand in a denied range or on the host itself. */
   dnsServers: readonly string[];
   hostServices: readonly HostService[];
+  /** Of the host's loopback, for VMs whose policies have them. */
+  services: readonly LocalService[];
   /** The uids of VMs' processes, which have nothing to say on the network; undefined: they have none of their own. */
   processUsers?: { first: number; last: number } | undefined;
   /** By name. */
@@ -99,6 +103,7 @@ ${policyWaysText([...options.policies.keys()])}\
 	chain from_vm_unchecked {
 		udp sport { 67, 547 } drop
 		icmpv6 type { nd-router-advert, nd-redirect } drop
+		ip daddr 127.0.0.0/8 drop
 		iifname . ether saddr . ip saddr @guests ${MARK_PASSED} accept
 		iifname . ether saddr . ip6 saddr @guests6 ${MARK_PASSED} accept
 		drop
@@ -152,6 +157,7 @@ ${policyWaysText([...options.policies.keys()])}\
 		oifname . ip6 daddr @back6 ${MARK_PASSED} accept
 		drop
 	}
+${serviceChainsText(options.services)}\
 ${processChainText(options.processUsers)}\
 ${UNMARK_CHAINS}\
 	chain translate {
@@ -171,6 +177,25 @@ ${vmSetText("arp_guests")}\
 		drop
 	}
 }
+`;
+}
+
+/** Before the chains of others, who may have published the same port. The TAPs let it through to the loopback (taps.ts). */
+function serviceChainsText(services: readonly LocalService[]): string {
+  if (services.length === 0) return "";
+  for (const service of services) checkLocalService(service);
+  const rules = services.flatMap((service) =>
+    servicePorts(service).map(
+      ({ protocol, port }) => `\t\t${protocol} dport ${port} dnat ip to ${service.address}:${service.port}\n`,
+    ),
+  );
+  return `\tchain find_service {
+		type nat hook prerouting priority dstnat - 1; policy accept;
+		iifname "${TAP_PREFIX}*" ip daddr ${SERVICE_ADDRESS} goto to_service
+		iifname "${TAP_PREFIX}*" meta nfproto ipv4 fib daddr . iif type local goto to_service
+	}
+	chain to_service {
+${rules.join("")}\t}
 `;
 }
 

@@ -2,6 +2,7 @@
 import { isIPv4, isIPv6 } from "node:net";
 import { FleetingdError, messageOf } from "../errors.ts";
 import { parseIpv6Prefix } from "./ipv6.ts";
+import type { LocalService } from "./services.ts";
 
 /** Something on the host that VMs may use although the host is closed to them. */
 export interface HostService {
@@ -15,7 +16,18 @@ export interface HostService {
 export function checkService({ address, protocol, port }: HostService): void {
   checkAddress(address);
   if (protocol !== "tcp" && protocol !== "udp") throw oddValue("protocol", protocol);
+  checkPort(port);
+}
+
+function checkPort(port: number): void {
   if (!Number.isInteger(port) || port < 1 || port > 65_535) throw oddValue("port", String(port));
+}
+
+/** @throws FleetingdError INVALID_ARGUMENT */
+export function checkLocalService({ address, port }: LocalService): void {
+  checkAddress(address);
+  if (!address.startsWith("127.")) throw oddValue("address of the loopback", address);
+  checkPort(port);
 }
 
 /** @throws FleetingdError INVALID_ARGUMENT */

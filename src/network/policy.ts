@@ -3,6 +3,7 @@ import { isIPv4 } from "node:net";
 import { FleetingdError } from "../errors.ts";
 import { parseIpv6Prefix } from "./ipv6.ts";
 import { checkPrefix } from "./nft-values.ts";
+import type { LocalService } from "./services.ts";
 
 export interface Policy {
   /** The pool's name: its VMs are attached with it. */
@@ -14,6 +15,8 @@ export interface Policy {
   allow: readonly AllowedDestination[];
   /** Services of the host that VMs may use at their gateway's address. */
   hostServices: readonly Ports[];
+  /** Those of the host's loopback that VMs may use. */
+  services: readonly LocalService[];
   /** From the VM, of each VM; 0: unlimited. */
   upBytesPerSecond: number;
   /** To the VM from the outside, of each VM; 0: unlimited. */
@@ -56,6 +59,7 @@ export const DEFAULT_POLICY: Policy = {
   deny: [],
   allow: [],
   hostServices: [],
+  services: [],
   upBytesPerSecond: 0,
   downBytesPerSecond: 0,
   maxConnections: 4096,

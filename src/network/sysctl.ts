@@ -19,26 +19,25 @@ const IPV6_SETTINGS = "/proc/sys/net/ipv6/conf";
  * Whether IPv4 packets that come in by this interface are forwarded.
  * @throws FleetingdError NOT_FOUND if there is no such interface
  */
-export async function isForwarding(interfaceName: string): Promise<boolean> {
-  try {
-    return (await readFile(forwardingPath(interfaceName), "utf8")).trim() !== "0";
-  } catch (error) {
-    throw explained(error, interfaceName);
-  }
+export function isForwarding(interfaceName: string): Promise<boolean> {
+  return isOn(interfaceName, "forwarding");
 }
 
 /**
  * Switches forwarding for one interface; says whether that changed anything.
  * @throws FleetingdError NOT_FOUND if there is no such interface, PERMISSION if the kernel's settings are read-only
  */
-export async function setForwarding(interfaceName: string, on: boolean): Promise<boolean> {
-  if ((await isForwarding(interfaceName)) === on) return false;
-  try {
-    await writeFile(forwardingPath(interfaceName), on ? "1" : "0");
-  } catch (error) {
-    throw explained(error, interfaceName);
-  }
-  return true;
+export function setForwarding(interfaceName: string, on: boolean): Promise<boolean> {
+  return turn(interfaceName, "forwarding", on);
+}
+
+/**
+ * Switches whether packets that come in by this interface may go on to 127.0.0.0/8, as rules translate them. Whatever else
+ * is addressed to there has to be dropped before.
+ * @throws FleetingdError NOT_FOUND if there is no such interface, PERMISSION if the kernel's settings are read-only
+ */
+export async function setLoopbackRouting(interfaceName: string, on: boolean): Promise<void> {
+  await turn(interfaceName, "route_localnet", on);
 }
 
 /**
@@ -92,8 +91,22 @@ export async function disableIpv6(interfaceName: string): Promise<void> {
   }
 }
 
-function forwardingPath(interfaceName: string): string {
-  return join(IPV4_SETTINGS, interfaceName, "forwarding");
+async function isOn(interfaceName: string, setting: string): Promise<boolean> {
+  try {
+    return (await readFile(join(IPV4_SETTINGS, interfaceName, setting), "utf8")).trim() !== "0";
+  } catch (error) {
+    throw explained(error, interfaceName);
+  }
+}
+
+async function turn(interfaceName: string, setting: string, on: boolean): Promise<boolean> {
+  if ((await isOn(interfaceName, setting)) === on) return false;
+  try {
+    await writeFile(join(IPV4_SETTINGS, interfaceName, setting), on ? "1" : "0");
+  } catch (error) {
+    throw explained(error, interfaceName);
+  }
+  return true;
 }
 
 function explained(error: unknown, interfaceName: string): unknown {

@@ -9,7 +9,14 @@ import { exists } from "../host/files.ts";
 import { createBatcher } from "./batch.ts";
 import { ipBatch, ipList } from "./ip.ts";
 import { isTapName, type SlotNetwork, type SlotNetwork6 } from "./slots.ts";
-import { disableIpv6, enableIpv6, IPV4_SETTINGS, setForwarding, setForwarding6 } from "./sysctl.ts";
+import {
+  disableIpv6,
+  enableIpv6,
+  IPV4_SETTINGS,
+  setForwarding,
+  setForwarding6,
+  setLoopbackRouting,
+} from "./sysctl.ts";
 
 /** Which user may open a TAP: the one that the VM's process runs as. */
 export interface TapOwner {
@@ -41,7 +48,8 @@ export const GATEWAY_MAC = "02:fc:00:00:00:01";
 const MAX_TAPS_PER_BATCH = 100;
 const LINK = z.object({ ifname: z.string(), group: z.union([z.string(), z.number()]).optional() });
 
-export function createTaps(): Taps {
+/** @param options.toLoopback whether rules may lead from TAPs to services on the host's loopback */
+export function createTaps(options: { toLoopback: boolean } = { toLoopback: false }): Taps {
   const batched = createBatcher<readonly string[]>((batch) => ipBatch(batch.flat()), MAX_TAPS_PER_BATCH);
   const demandedOurs = createBatcher<string>(demandOurs, MAX_TAPS_PER_BATCH);
   const batchedRemoval = createBatcher<string>(removeBatch, MAX_TAPS_PER_BATCH);
@@ -54,6 +62,7 @@ export function createTaps(): Taps {
       try {
         await batched([...(isNew ? [creationLine(tapName, owner)] : []), ...configurationLines(network)]);
         await setForwarding(tapName, true);
+        await setLoopbackRouting(tapName, options.toLoopback);
         if (network.ipv6 === undefined) await disableIpv6(tapName);
         else await addIpv6(tapName, network.macAddress, network.ipv6, batched);
       } catch (error) {

@@ -143,6 +143,37 @@ export async function openGuest(name: string, network: GuestNetwork): Promise<Pl
   };
 }
 
+/** Starts a server in a namespace, in the test's own if none is named; `end` ends it. */
+export async function startServer(
+  command: readonly string[],
+  namespace?: string,
+): Promise<{ end(): Promise<void> }> {
+  const prefix = namespace === undefined ? [] : ["nsenter", `--net=${NETNS_FOLDER}/${namespace}`, "--"];
+  const [file = "", ...args] = [...prefix, ...command];
+  const child = spawn(file, args, { stdio: "ignore" });
+  await once(child, "spawn");
+  child.unref();
+  return { end: () => endChild(child) };
+}
+
+/**
+ * Opens all of our chains, as a control: what does not arrive now either proves nothing by not arriving. Source addresses
+ * are translated no more.
+ */
+export async function openOurChains(): Promise<void> {
+  const mark = "meta mark set meta mark | 0x40000000";
+  await run("nft", ["-f", "-"], {
+    input: `
+      insert rule inet fleetingd check_source iifname "fltap*" ${mark} accept
+      insert rule inet fleetingd check_destination oifname "fltap*" ${mark} accept
+      insert rule inet fleetingd to_host accept
+      insert rule inet fleetingd through_host accept
+      insert rule inet fleetingd translate accept
+      insert rule arp fleetingd input accept
+    `,
+  });
+}
+
 /** Joins an existing TAP with a new one by a QEMU that has a hub and nothing else. */
 async function joinTaps(existing: string, fresh: string): Promise<ChildProcess> {
   const port = (id: string, ifname: string): string[] => [

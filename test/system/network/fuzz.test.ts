@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
-import type { PoolConfig } from "../../../src/config/types.ts";
+import type { Config, PoolConfig } from "../../../src/config/types.ts";
 import { parseConfig } from "../../../src/config.ts";
 import { policyOf } from "../../../src/daemon/pool-policy.ts";
 import { FleetingdError } from "../../../src/errors.ts";
@@ -79,11 +79,19 @@ const pools = fc.record(
     egress_deny: list(prefix),
     egress_allow: list(allowed),
     host_services: list(ports),
+    services: list(fc.constantFrom("dns", "registry_mirror", "package_cache")),
     bandwidth_up_mbit: or(count(0, 10_000)),
     bandwidth_down_mbit: or(count(0, 10_000)),
     max_connections: or(count(16, 1_000_000)),
     max_new_connections_per_second: or(count(1, 100_000)),
   },
+  { requiredKeys: [] },
+);
+const loopback = fc
+  .tuple(fc.ipV4(), port)
+  .map(([address, number]) => `${address.replace(/^\d+/, "127")}:${number}`);
+const hostTables = fc.record(
+  { dns: or(loopback), registry_mirror: or(loopback), package_cache: or(loopback) },
   { requiredKeys: [] },
 );
 const names = fc.oneof(
@@ -92,13 +100,14 @@ const names = fc.oneof(
 );
 
 /** Everything that nft is ever asked because of a pool: rules from nothing, another policy in the place of one, VMs. */
-function textsOf(name: string, pool: PoolConfig): string {
-  const policy = policyOf(name, pool);
+function textsOf(name: string, pool: PoolConfig, services: Config["services"]): string {
+  const policy = policyOf(name, pool, services);
   const before: RuleOptions = {
     subnets: [pool.subnet.cidr],
     subnets6: pool.subnet6 === undefined ? [] : [pool.subnet6.cidr],
     dnsServers: pool.dnsServers,
     hostServices: [],
+    services,
     policies: new Map([[DEFAULT_POLICY.name, DEFAULT_POLICY]]),
   };
   const known: RuleOptions = {
@@ -128,12 +137,15 @@ describe("any configuration of the network", { skip: needsNamespace() }, () => {
 
   test("is refused by one clear error, or becomes rules", (t) => {
     fc.assert(
-      fc.property(names, pools, (name, keys) => {
-        const table = Object.entries(keys).map(([key, value]) => `${key} = ${JSON.stringify(value)}\n`);
-        const text = `[pools.${JSON.stringify(name)}]\n${table.join("")}`;
+      fc.property(names, pools, hostTables, (name, keys, host) => {
+        const table = (of: object): string =>
+          Object.entries(of)
+            .map(([key, value]) => `${key} = ${JSON.stringify(value)}\n`)
+            .join("");
+        const text = `[services]\n${table(host)}[pools.${JSON.stringify(name)}]\n${table(keys)}`;
         try {
-          const pool = parseConfig([{ path: "config.toml", text }]).pools[name];
-          texts.push(textsOf(name, pool ?? assert.fail("the pool is missing")));
+          const { pools, services } = parseConfig([{ path: "config.toml", text }]);
+          texts.push(textsOf(name, pools[name] ?? assert.fail("the pool is missing"), services));
         } catch (error) {
           if (!(error instanceof FleetingdError)) throw error;
           assert.equal(error.code, "INVALID_CONFIG", error.message);

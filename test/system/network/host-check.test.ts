@@ -24,6 +24,12 @@ import { failOnLeaks } from "../../helpers/suite.ts";
 
 const subnet = parseVmSubnet("172.16.120.0/24");
 
+const SERVICES = [
+  { name: "dns", address: "127.0.0.1", port: 53 },
+  { name: "registry_mirror", address: "127.255.255.254", port: 65_535 },
+  { name: "package_cache", address: "127.0.0.0", port: 1 },
+] as const;
+
 /** Whatever pools may say, and names that nft could mind. */
 const ODD_POLICIES: readonly Policy[] = [
   DEFAULT_POLICY,
@@ -42,6 +48,7 @@ const ODD_POLICIES: readonly Policy[] = [
     ],
     allow: ["10.0.0.0/8", "10.1.2.3 tcp/1-65535", "fd00::/8 udp/53", "::1", "1.2.3.4/1"].map(parseAllowed),
     hostServices: ["tcp/1", "udp/65535", "tcp/1-65535"].map(parsePorts),
+    services: SERVICES,
     upBytesPerSecond: 1,
     downBytesPerSecond: 1_250_000_000,
     maxConnections: 1_000_000,
@@ -137,6 +144,7 @@ describe("the host", { skip: needsNamespace() }, () => {
       subnets6: [],
       dnsServers: [],
       hostServices: [],
+      services: [],
       processUsers: undefined,
       policies: new Map([[DEFAULT_POLICY.name, DEFAULT_POLICY]]),
     };
@@ -148,6 +156,7 @@ describe("the host", { skip: needsNamespace() }, () => {
         subnets: ["10.0.0.0/8", "10.1.0.0/16", "169.254.0.0/16"],
         dnsServers: ["192.0.2.1", "192.0.2.1", "169.254.169.254"],
         hostServices: services,
+        services: SERVICES,
         processUsers: { first: 1, last: 2 ** 32 - 3 },
       },
       { ...none, policies: new Map(ODD_POLICIES.map((policy) => [policy.name, policy])) },

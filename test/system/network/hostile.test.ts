@@ -11,7 +11,14 @@ import { parseVmSubnet, slotNetwork } from "../../../src/network/slots.ts";
 import { GATEWAY_MAC } from "../../../src/network/taps.ts";
 import { ethernet, type Frame, fragments, ipv4, tooLarge, udp, vlan } from "../../helpers/frames.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
-import { GUEST_DEVICE, openGuest, openHost, openNeighbour, type Place } from "../../helpers/netns.ts";
+import {
+  GUEST_DEVICE,
+  openGuest,
+  openHost,
+  openNeighbour,
+  openOurChains,
+  type Place,
+} from "../../helpers/netns.ts";
 import { failOnLeaks } from "../../helpers/suite.ts";
 
 const [HOST, OUTSIDE] = ["203.0.113.1", "203.0.113.2"] as const;
@@ -175,18 +182,7 @@ describe("frames made by hand", { skip: needsNamespace() }, () => {
   });
 
   describe("control: with all of our chains open they do", () => {
-    before(async () => {
-      const mark = "meta mark set meta mark | 0x40000000";
-      await run("nft", ["-f", "-"], {
-        input: `
-          insert rule inet fleetingd check_source iifname "fltap*" ${mark} accept
-          insert rule inet fleetingd check_destination oifname "fltap*" ${mark} accept
-          insert rule inet fleetingd to_host accept
-          insert rule inet fleetingd through_host accept
-          insert rule inet fleetingd translate accept
-        `,
-      });
-    });
+    before(openOurChains);
 
     for (const [name, { make, at }] of Object.entries(ways).filter(([way]) => !impossible.has(way))) {
       test(name, async () => assert.equal(await arrives(make, at(), ARRIVAL_MS), true));

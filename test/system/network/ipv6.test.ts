@@ -7,7 +7,15 @@ import { createFabric, type Fabric } from "../../../src/network/fabric.ts";
 import { DEFAULT_POLICY } from "../../../src/network/policy.ts";
 import { parseVmSubnet, parseVmSubnet6, slotNetwork } from "../../../src/network/slots.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
-import { GUEST_DEVICE, ip, openGuest, openHost, openNeighbour, type Place } from "../../helpers/netns.ts";
+import {
+  GUEST_DEVICE,
+  ip,
+  openGuest,
+  openHost,
+  openNeighbour,
+  openOurChains,
+  type Place,
+} from "../../helpers/netns.ts";
 import { failOnLeaks } from "../../helpers/suite.ts";
 
 const HOST = "2001:db8:f::1";
@@ -179,17 +187,7 @@ describe("IPv6", { skip: needsNamespace() }, () => {
   });
 
   describe("control: the same ways with all of our chains open", () => {
-    before(async () => {
-      const mark = "meta mark set meta mark | 0x40000000";
-      await run("nft", ["-f", "-"], {
-        input: `
-          insert rule inet fleetingd check_source iifname "fltap*" ${mark} accept
-          insert rule inet fleetingd check_destination oifname "fltap*" ${mark} accept
-          insert rule inet fleetingd to_host accept
-          insert rule inet fleetingd through_host accept
-        `,
-      });
-    });
+    before(openOurChains);
     for (const [name, isOpen] of Object.entries(ways)) {
       test(name, async () => assert.equal(await isOpen(), true));
     }

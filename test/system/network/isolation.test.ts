@@ -9,7 +9,15 @@ import { waitFor } from "../../../src/host/wait.ts";
 import { createFabric, type FabricOptions } from "../../../src/network/fabric.ts";
 import { parseVmSubnet, slotNetwork } from "../../../src/network/slots.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
-import { GUEST_DEVICE, ip, openGuest, openHost, openNeighbour, type Place } from "../../helpers/netns.ts";
+import {
+  GUEST_DEVICE,
+  ip,
+  openGuest,
+  openHost,
+  openNeighbour,
+  openOurChains,
+  type Place,
+} from "../../helpers/netns.ts";
 import { failOnLeaks } from "../../helpers/suite.ts";
 
 const HOST = "203.0.113.1";
@@ -207,19 +215,7 @@ describe("isolation", { skip: needsNamespace() }, () => {
   });
 
   describe("control: the same ways with all of our chains open", () => {
-    before(async () => {
-      const mark = "meta mark set meta mark | 0x40000000";
-      await run("nft", ["-f", "-"], {
-        input: `
-          insert rule inet fleetingd check_source iifname "fltap*" ${mark} accept
-          insert rule inet fleetingd check_destination oifname "fltap*" ${mark} accept
-          insert rule inet fleetingd to_host accept
-          insert rule inet fleetingd through_host accept
-          insert rule inet fleetingd translate accept
-          insert rule arp fleetingd input accept
-        `,
-      });
-    });
+    before(openOurChains);
 
     for (const [name, isOpen] of Object.entries(ways)) {
       test(name, async () => assert.equal(await isOpen(), true));

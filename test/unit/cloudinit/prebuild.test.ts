@@ -26,6 +26,7 @@ interface UserData {
   packages: string[];
   package_update: boolean;
   ssh_pwauth: boolean;
+  runcmd: string[][];
   write_files: Array<{ path: string; content: string; permissions: string }>;
 }
 
@@ -54,6 +55,27 @@ describe("renderPrebuildUserData", () => {
     assert.deepEqual([render({}).packages, render({}).package_update], [[], false]);
     const asked = render({ packages: ["git", "build-essential"], packageUpdate: true });
     assert.deepEqual([asked.packages, asked.package_update], [["git", "build-essential"], true]);
+  });
+
+  test("programs are told of the host's services, which the image does not depend on", () => {
+    const file = (userData: UserData, path: string) =>
+      userData.write_files.find((one) => one.path === path)?.content ?? "";
+    const made = render({
+      registryMirror: "http://169.254.0.1:5000",
+      packageCache: "http://169.254.0.1:3142",
+    });
+    const docker = JSON.parse(file(made, "/run/fleetingd-prebuild/docker-daemon.json"));
+    assert.deepEqual(docker, { "registry-mirrors": ["http://169.254.0.1:5000"] });
+    assert.match(made.runcmd[0]?.[2] ?? "", /^\[ -e \/etc\/docker\/daemon.json \] \|\| /);
+    assert.match(
+      file(made, "/etc/containers/registries.conf.d/50-fleetingd.conf"),
+      /location = "169.254.0.1:5000"/,
+    );
+    assert.match(
+      file(made, "/usr/lib/fleetingd/package-cache"),
+      /\/dev\/tcp\/169.254.0.1\/3142.*echo http:\/\/169.254.0.1:3142; else echo DIRECT/,
+    );
+    assert.doesNotMatch(JSON.stringify(render({})), /169\.254|docker|package-cache/);
   });
 
   test("guest files arrive byte for byte", () => {

@@ -84,6 +84,7 @@ describe("defaults", () => {
         egressDeny: [],
         egressAllow: [],
         hostServices: [],
+        services: undefined,
         bandwidthUpMbit: 0,
         bandwidthDownMbit: 0,
         maxConnections: 4096,

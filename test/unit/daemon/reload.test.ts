@@ -6,6 +6,8 @@ import { compareConfigs } from "../../../src/daemon/reload.ts";
 import { PRIVATE_PREFIXES } from "../../../src/network/policy.ts";
 
 const config = (text: string) => parseConfig([{ path: "config.toml", text }]);
+const DNS = { name: "dns", address: "127.0.0.1", port: 53 } as const;
+const MIRROR = { name: "registry_mirror", address: "127.0.0.1", port: 5000 } as const;
 
 describe("a changed configuration", () => {
   test("counts and times take effect at once", () => {
@@ -20,22 +22,36 @@ describe("a changed configuration", () => {
 
   test("so do a pool's rules on the network", () => {
     const after = config(
-      '[pools.ci]\negress = "none"\negress_deny = ["private"]\negress_allow = ["10.1.2.0/24 tcp/443"]\nhost_services = ["tcp/5000"]\nbandwidth_up_mbit = 8\nbandwidth_down_mbit = 16\nmax_connections = 100\nmax_new_connections_per_second = 10',
+      '[pools.ci]\negress = "none"\negress_deny = ["private"]\negress_allow = ["10.1.2.0/24 tcp/443"]\nhost_services = ["tcp/5000"]\nservices = ["dns"]\nbandwidth_up_mbit = 8\nbandwidth_down_mbit = 16\nmax_connections = 100\nmax_new_connections_per_second = 10',
     );
     const { kept, notes } = compareConfigs(config("[pools.ci]"), after);
     assert.deepEqual(notes, []);
     const pool = kept[0]?.[1] ?? assert.fail();
-    assert.deepEqual(policyOf("ci", pool), {
+    assert.deepEqual(policyOf("ci", pool, [DNS, MIRROR]), {
       name: "ci",
       egress: "none",
       deny: PRIVATE_PREFIXES,
       allow: [{ prefix: "10.1.2.0/24", ports: { protocol: "tcp", first: 443, last: 443 } }],
       hostServices: [{ protocol: "tcp", first: 5000, last: 5000 }],
+      services: [DNS],
       upBytesPerSecond: 1_000_000,
       downBytesPerSecond: 2_000_000,
       maxConnections: 100,
       newConnectionsPerSecond: 10,
     });
+  });
+
+  test("a pool has all services of the host, one without a way out none, unless it names them", () => {
+    const names = (keys: string): string[] =>
+      policyOf("ci", config(`[pools.ci]\n${keys}`).pools["ci"] ?? assert.fail(), [DNS, MIRROR]).services.map(
+        ({ name }) => name,
+      );
+    assert.deepEqual(names(""), ["dns", "registry_mirror"]);
+    assert.deepEqual(names('egress = "none"'), []);
+    assert.deepEqual(names('egress = "none"\nservices = ["registry_mirror"]'), ["registry_mirror"]);
+    assert.deepEqual(names("services = []"), []);
+    const { notes } = compareConfigs(config(""), config('[services]\ndns = "127.0.0.1:53"'));
+    assert.match(notes.join(), /\[services\] has changed/);
   });
 
   test("what is built into VMs stays as it was, and is named", () => {

@@ -12,6 +12,7 @@ const NONE: RuleOptions = {
   subnets6: [],
   dnsServers: [],
   hostServices: [],
+  services: [],
   processUsers: undefined,
   policies: new Map([[DEFAULT_POLICY.name, DEFAULT_POLICY]]),
 };
@@ -23,6 +24,36 @@ add element inet fleetingd back { "fltapac107806" . 172.16.120.6 }
 add element arp fleetingd arp_guests { "fltapac107806" . 02:fc:ac:10:78:06 . 172.16.120.6 . 172.16.120.5 }
 add element inet fleetingd vms_ci { "fltapac107806" }
 `;
+
+describe("services on the host's loopback", () => {
+  const services = [
+    { name: "dns", address: "127.0.0.1", port: 5353 },
+    { name: "registry_mirror", address: "127.0.0.2", port: 5000 },
+  ] as const;
+
+  test("are found at one address and let in by the policies that have them", () => {
+    const policies = new Map([
+      ["all", { ...DEFAULT_POLICY, name: "all", services }],
+      ["none", { ...DEFAULT_POLICY, name: "none" }],
+    ]);
+    const text = rebuildText({ ...NONE, services, policies }, []);
+    assert.match(
+      text,
+      /chain to_service \{\n\t\ttcp dport 53 dnat ip to 127.0.0.1:5353\n\t\tudp dport 53 dnat ip to 127.0.0.1:5353\n\t\ttcp dport 5000 dnat ip to 127.0.0.2:5000\n/,
+    );
+    const [before = "", after = ""] = text.split("chain from_none");
+    assert.match(before, /ct status dnat ip daddr 127.0.0.1 udp dport 5353 accept/);
+    assert.doesNotMatch(after.slice(0, after.indexOf("}\n\tchain")), /daddr 127/);
+    assert.doesNotMatch(rebuildText(NONE, []), /dnat/);
+  });
+
+  test("are nowhere else", () => {
+    for (const address of ["192.0.2.1", "127.0.0.1; accept", "::1"]) {
+      const odd = [{ name: "dns", address, port: 53 }] as const;
+      assert.throws(() => rebuildText({ ...NONE, services: odd }, []), { code: "INVALID_ARGUMENT" });
+    }
+  });
+});
 
 describe("the processes of VMs", () => {
   test("send nothing themselves, if they have users of their own", () => {
