@@ -32,7 +32,7 @@ export interface DaemonFacade {
   version: string;
   /** The pool that a plugin's configuration (JSON) means; makes an inline one. @throws INVALID_CONFIG */
   poolFor(pluginConfigJson: string): Promise<{ pool: Pool; group: string | undefined }>;
-  status(): DaemonStatus;
+  status(): Promise<DaemonStatus>;
   /** Makes new golden images; `pool` empty means all. */
   prebuild(
     request: { pool: string; force: boolean; signal: AbortSignal },
@@ -105,7 +105,7 @@ export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger
       groups.get(group).pool.heartbeat(group, id);
       return {};
     }),
-    status: unary("status", async () => ({ json: JSON.stringify(daemon.status()) })),
+    status: unary("status", async () => ({ json: JSON.stringify(await daemon.status()) })),
     images: unary("images", async () => ({ json: JSON.stringify(await daemon.images()) })),
     collectGarbage: unary("collectGarbage", async ({ dryRun }) => ({
       json: JSON.stringify(await daemon.collectGarbage({ dryRun })),

@@ -118,6 +118,12 @@ export const statusSchema = z.object({
   accelerator: z.string().describe("how guests are executed: kvm, or tcg where there is no working KVM"),
   hypervisor: z.string().describe("the hypervisor and its version"),
   confinement: z.string().describe("what the processes of VMs are held to, half a sentence"),
+  connections: z
+    .object({ entries: z.number().int(), limit: z.number().int(), isNearlyFull: z.boolean() })
+    .nullable()
+    .describe(
+      "what the host's kernel follows for itself and all VMs, and how many it can; null where it follows none",
+    ),
   pools: z.array(poolSchema),
   instances: z.array(instanceSchema),
 });

@@ -32,11 +32,22 @@ export function renderStatus(status: DaemonStatus): string[] {
     `fleetingd ${version}, process ${pid}, up ${formatAge(uptimeSeconds)}`,
     `hypervisor ${hypervisor} (${accelerator})`,
     `VMs run ${confinement}`,
+    ...connectionsOf(status),
     "",
     ...(status.pools.length === 0 ? ["No pools."] : renderPools(status.pools)),
     "",
     ...renderInstances(status.instances),
   ];
+}
+
+/** Nothing from a daemon that does not tell. */
+function connectionsOf({ connections }: Partial<DaemonStatus>): string[] {
+  if (connections === null || connections === undefined) return [];
+  const { entries, limit, isNearlyFull } = connections;
+  const advice = isNearlyFull
+    ? ": nearly full, and new ones may fail; raise net.netfilter.nf_conntrack_max, or lower max_connections of pools"
+    : "";
+  return [`${entries} of ${limit} connections are in use on this host${advice}`];
 }
 
 function renderPools(pools: readonly PoolStatus[]): string[] {

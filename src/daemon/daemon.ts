@@ -10,6 +10,7 @@ import type { Config } from "../config/types.ts";
 import type { LogEntry, Logger } from "../log.ts";
 import { createMetrics, type Metrics } from "../metrics/metrics.ts";
 import { startMetricsServer } from "../metrics/server.ts";
+import { readConnectionTable } from "../network/conntrack.ts";
 import { createJournal } from "../pool/journal.ts";
 import { createLimiter } from "../pool/limiter.ts";
 import { startClockWatch } from "./clock-watch.ts";
@@ -99,11 +100,12 @@ async function start(
     const facade: DaemonFacade = {
       version,
       poolFor: (json) => pools.forPlugin(json),
-      status: () =>
+      status: async () =>
         daemonStatus({
           ...about,
           uptimeMs: performance.now() - startedAt,
           confinement: facts.confinement,
+          connections: await readConnectionTable(),
           pools: pools.all(),
           nextPrebuildIn: (pool) => refresher.nextIn(pool),
         }),

@@ -1,5 +1,6 @@
 /** The daemon's state as `Status` answers it. */
 import type { CloneStatus, DaemonStatus, InstanceStatus, PoolStatus } from "../api/status.ts";
+import type { ConnectionTable } from "../network/conntrack.ts";
 import { type InstanceState, phaseSeconds } from "../pool/instance.ts";
 import type { InstanceView } from "../pool/view.ts";
 import type { SnapshotsStatus } from "../sources/local/snapshots.ts";
@@ -12,6 +13,7 @@ export interface StatusInput {
   accelerator: string;
   hypervisor: string;
   confinement: string;
+  connections: ConnectionTable | undefined;
   pools: readonly DaemonPool[];
   /** How long until the next prebuild that begins by itself, in milliseconds; undefined for never. */
   nextPrebuildIn(pool: LocalPool): number | undefined;
@@ -26,6 +28,7 @@ export function daemonStatus(input: StatusInput, now = Date.now()): DaemonStatus
     accelerator: input.accelerator,
     hypervisor: input.hypervisor,
     confinement: input.confinement,
+    connections: input.connections ?? null,
     pools: pools.map((one) => poolStatus(one, input, now)),
     instances: pools.flatMap(({ pool }) =>
       pool.all().map((instance) => instanceStatus(pool.name, instance, now)),

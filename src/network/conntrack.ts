@@ -115,13 +115,19 @@ export interface ConnectionTable {
   entries: number;
   /** Beyond which the kernel drops the packets of new ones, VMs' and the host's own alike. */
   limit: number;
+  isNearlyFull: boolean;
 }
 
-/** How full the kernel's table of connections is; undefined where it follows none. */
+/** From this share on. */
+const NEARLY_FULL = 0.9;
+
+/** How full the kernel's table of connections is; undefined where it follows none, or any number. */
 export async function readConnectionTable(): Promise<ConnectionTable | undefined> {
   const [entries, limit] = await Promise.all(
     ["count", "max"].map((name) => readTextIfExists(`/proc/sys/net/netfilter/nf_conntrack_${name}`)),
   );
-  if (entries === undefined || limit === undefined) return undefined;
-  return { entries: Number(entries), limit: Number(limit) };
+  // 0 is no limit.
+  if (entries === undefined || limit === undefined || Number(limit) === 0) return undefined;
+  const table = { entries: Number(entries), limit: Number(limit) };
+  return { ...table, isNearlyFull: table.entries >= table.limit * NEARLY_FULL };
 }

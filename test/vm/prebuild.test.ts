@@ -1,6 +1,7 @@
 /** Prebuilds with real VMs: commands of any shape, commands that fail, a new image beside the old one. */
 import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { State } from "../../src/gen/fleeting.ts";
@@ -35,10 +36,16 @@ ubuntu
 failOnLeaks();
 
 const BOOT_TIMEOUT_MS = 5 * 60_000;
+const CACHE_PORT = 3142;
 
 describe("a prebuild", { skip: needsNamespace() }, () => {
   let daemon: TestDaemon;
   const made: string[] = [];
+  const asked: string[] = [];
+  const cache = createServer((request, response) => {
+    asked.push(request.url ?? "");
+    response.writeHead(404).end();
+  });
 
   before(async () => {
     const awkward = poolToml("awkward", {
@@ -52,11 +59,14 @@ describe("a prebuild", { skip: needsNamespace() }, () => {
         "echo never > /etc/never",
       ],
     });
-    daemon = await startTestDaemon({ pools: awkward + failing });
+    await new Promise<void>((listening) => cache.listen(CACHE_PORT, "127.0.0.1", listening));
+    const services = `[services]\npackage_cache = "127.0.0.1:${CACHE_PORT}"\nregistry_mirror = "127.0.0.1:5000"\n`;
+    daemon = await startTestDaemon({ pools: services + awkward + failing });
   });
 
   after(async () => {
     await daemon.stop();
+    await new Promise((closed) => cache.close(closed));
     for (const name of made) await removeTree(join(IMAGES, "golden", name));
   });
 
@@ -95,6 +105,12 @@ describe("a prebuild", { skip: needsNamespace() }, () => {
       assert.match(await output("cat /run/cloud-init/result.json"), /"datasource": ".*NoCloud/);
       assert.match(await output("sudo -n /usr/bin/cloud-init --version"), /cloud-init/);
       assert.equal(await output("systemctl list-units --failed --no-legend --plain"), "");
+      const count = asked.length;
+      await output("sudo -n apt-get update || :");
+      assert.match(asked.slice(count).join(), /^http:\/\/[^,]*InRelease/, "apt asks the host's cache");
+      const mirror = await output("cat /etc/containers/registries.conf.d/50-fleetingd.conf");
+      assert.match(mirror, /location = "169\.254\.0\.1:5000"/);
+      assert.doesNotMatch(await output("cat /etc/docker/daemon.json"), /169\.254/, "the commands' own stays");
     } finally {
       login.close();
       await plugin.decrease([id]);

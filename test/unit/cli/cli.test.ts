@@ -22,6 +22,7 @@ const STATUS: DaemonStatus = {
   accelerator: "tcg",
   hypervisor: "QEMU 7.2.22",
   confinement: "without capabilities",
+  connections: { entries: 950, limit: 1000, isNearlyFull: true },
   pools: [
     {
       name: "ci",
@@ -194,6 +195,7 @@ describe("status", () => {
       "fleetingd 1.2.3, process 42, up 3h 12m",
       "hypervisor QEMU 7.2.22 (tcg)",
       "VMs run without capabilities",
+      "950 of 1000 connections are in use on this host: nearly full, and new ones may fail; raise net.netfilter.nf_conntrack_max, or lower max_connections of pools",
       "",
       "POOL  SOURCE  WARM  READY  CREATING  DELETING  FAILED  MAX  CLONES  GOLDEN IMAGE",
       "ci    local   1/2   3      1         0         0       10   boot    golden-abc (1m 30s old)",

@@ -66,7 +66,7 @@ describe("renderPrebuildUserData", () => {
     });
     const docker = JSON.parse(file(made, "/run/fleetingd-prebuild/docker-daemon.json"));
     assert.deepEqual(docker, { "registry-mirrors": ["http://169.254.0.1:5000"] });
-    assert.match(made.runcmd[0]?.[2] ?? "", /^\[ -e \/etc\/docker\/daemon.json \] \|\| /);
+    assert.match(made.runcmd[1]?.[2] ?? "", /^\[ -e \/etc\/docker\/daemon.json \] \|\| /);
     assert.match(
       file(made, "/etc/containers/registries.conf.d/50-fleetingd.conf"),
       /location = "169.254.0.1:5000"/,
