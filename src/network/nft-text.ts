@@ -5,6 +5,8 @@
  * - A rule applies only to packets that come from or go to an interface named `TAP_PREFIX*`, and to those that the process
  *   of a VM sends itself; all else passes.
  * - Such a packet is dropped unless an element in a set lets it pass: a TAP without elements is shut.
+ * - Where a packet says that it goes is where it goes: source routes (an option of IPv4, a header of IPv6) would lead it
+ *   elsewhere after the rules.
  * - The host hears ICMP errors from a VM only of the VM's own connections: of others, they would tell it that its packets
  *   to anybody have to be small.
  */
@@ -104,6 +106,8 @@ ${policyWaysText([...options.policies.keys()])}\
 		udp sport { 67, 547 } drop
 		icmpv6 type { nd-router-advert, nd-redirect } drop
 		ip daddr 127.0.0.0/8 drop
+		ip hdrlength > 5 drop
+		exthdr rt exists drop
 		iifname . ether saddr . ip saddr @guests ${MARK_PASSED} accept
 		iifname . ether saddr . ip6 saddr @guests6 ${MARK_PASSED} accept
 		drop

@@ -95,7 +95,7 @@ const actions = {
     return true;
   },
   sunk: async () => sunkBytes,
-  async listen({ protocol, address, port, silent }) {
+  async listen({ protocol, address, port, silent, group }) {
     if (protocol === "tcp") {
       const server = net.createServer((socket) => {
         received.push(`tcp ${port} from ${socket.remoteAddress}`);
@@ -111,6 +111,7 @@ const actions = {
       if (!silent) socket.send(peer.address, peer.port, peer.address);
     });
     await new Promise((resolve, reject) => socket.once("error", reject).bind(port, address, resolve));
+    if (group) socket.addMembership(group.address, group.interface);
     return true;
   },
   received: async () => received,

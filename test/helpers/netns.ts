@@ -38,8 +38,11 @@ export interface Place {
   /** Runs a program there. */
   run(file: string, ...args: string[]): Promise<string>;
   ip(...args: string[]): Promise<string>;
-  /** Answers with the peer's address, unless it is silent (UDP only). */
-  listen(protocol: "tcp" | "udp", endpoint: Endpoint & { silent?: boolean }): Promise<void>;
+  /** Answers with the peer's address, unless it is silent; it may join a multicast group at an interface's address (UDP only). */
+  listen(
+    protocol: "tcp" | "udp",
+    endpoint: Endpoint & { silent?: boolean; group?: { address: string; interface: string } },
+  ): Promise<void>;
   /** What listeners there have received so far. */
   received(): Promise<string[]>;
   /** The address that the listener saw us at, or undefined if there was no answer. */
