@@ -8,6 +8,7 @@ import { findProgram } from "../../../src/host/files.ts";
 import { run } from "../../../src/host/run.ts";
 import { waitFor } from "../../../src/host/wait.ts";
 import { silentLogger } from "../../../src/log.ts";
+import { readConnectionTable } from "../../../src/network/conntrack.ts";
 import { createConntrackWatch } from "../../../src/network/conntrack-watch.ts";
 import { createFabric, type Fabric } from "../../../src/network/fabric.ts";
 import { createLeases } from "../../../src/network/leases.ts";
@@ -76,6 +77,15 @@ const FILL_CONNTRACK = `
   }
 `;
 
+/** As many as there is room for and more, in the words of `conntrack`; the kernel gives none of them up for a new one. */
+function answeredConnections(limit: number): string {
+  const ports = 65_535;
+  return Array.from({ length: limit + 1 }, (_, index) => {
+    const [address, port] = [`198.18.${Math.floor(index / ports)}.1`, (index % ports) + 1];
+    return `-I -s ${address} -d 203.0.113.9 -p udp --sport ${port} --dport 9 -t 600 -u SEEN_REPLY,ASSURED\n`;
+  }).join("");
+}
+
 failOnLeaks();
 
 describe("fabric", { skip: needsNamespace() }, () => {
@@ -90,6 +100,7 @@ describe("fabric", { skip: needsNamespace() }, () => {
     folder = await mkdtemp(join(tmpdir(), "fabric-"));
     outside = await openNeighbour("outside", egressInterface, ["203.0.113.1", "203.0.113.2"]);
     await outside.listen("tcp", { address: "0.0.0.0", port: 8080 });
+    await outside.stream("echo", { address: "0.0.0.0", port: 9000 });
     await run("nft", ["-f", "-"], { input: FOREIGN_RULES });
     foreignBefore = await rulesNow();
     linksBefore = await ip("link", "show");
@@ -275,6 +286,29 @@ describe("fabric", { skip: needsNamespace() }, () => {
     await run("conntrack", ["-F"]);
     await watch();
     assert.equal(logged.length, 1);
+  });
+
+  test("a table that is full of answered ones is told of, and what VMs have open goes on", async () => {
+    await fabric.attach({ network: first, egressInterface });
+    const guest = await openGuest("first", first);
+    const [kept, fresh] = [
+      { address: "203.0.113.2", port: 9000 },
+      { address: "203.0.113.2", port: 8080 },
+    ];
+    assert.equal(await guest.connect(kept, 1), 1);
+    const { limit = 0 } = (await readConnectionTable()) ?? {};
+    const list = join(folder, "connections");
+    await writeFile(list, answeredConnections(limit));
+    // It ends at the first that has no room.
+    const { stderr } = await run("conntrack", ["--load-file", list], { acceptedExitCodes: [1] });
+    assert.match(stderr, /not enough memory/);
+    assert.equal((await readConnectionTable())?.isNearlyFull, true);
+    assert.equal(await guest.say(kept, "still there"), "still there");
+    assert.equal(await guest.tcp(fresh), undefined, "there is no room for a new one");
+    await guest.hangUp();
+    await run("conntrack", ["-F"]);
+    assert.notEqual(await guest.tcp(fresh), undefined);
+    await guest.close();
   });
 
   test("a new daemon finds what the last one attached, keeps it and can remove it", async () => {
