@@ -19,14 +19,16 @@ export interface InstalledRules {
 
 /** How long one call of nft may take. */
 export const NFT_TIMEOUT_MS = 10_000;
+/** And one that writes everything anew: hundreds of pools take seconds, and VMs are shut until it is done. */
+export const REBUILD_TIMEOUT_MS = 60_000;
 
 /**
  * Applies `text` as one transaction: all of it or nothing.
  * @throws FleetingdError MISSING_PROGRAM, PERMISSION, COMMAND_FAILED or TIMEOUT (then it is unknown which of the two).
  */
-export async function applyNft(text: string): Promise<void> {
+export async function applyNft(text: string, timeoutMs = NFT_TIMEOUT_MS): Promise<void> {
   // The text form, not -j: nft opens /dev/stdin by name there, which fails for the socket that Node gives it.
-  await nft(["-f", "-"], text);
+  await nft(["-f", "-"], text, timeoutMs);
 }
 
 /** Our tables as they are in the kernel; undefined if one of them is missing. */
@@ -72,9 +74,13 @@ export async function listJson(args: readonly string[]): Promise<NftEntry[]> {
   }
 }
 
-async function nft(args: readonly string[], input?: string): Promise<{ stdout: string }> {
+async function nft(
+  args: readonly string[],
+  input?: string,
+  timeoutMs = NFT_TIMEOUT_MS,
+): Promise<{ stdout: string }> {
   try {
-    return await run("nft", args, { timeoutMs: NFT_TIMEOUT_MS, ...(input === undefined ? {} : { input }) });
+    return await run("nft", args, { timeoutMs, ...(input === undefined ? {} : { input }) });
   } catch (error) {
     throw explainedNftError(error, input === undefined ? "read" : "change");
   }

@@ -9,7 +9,7 @@ import { isDeepStrictEqual } from "node:util";
 import { FleetingdError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { createBatcher } from "./batch.ts";
-import { applyNft, readInstalledRules } from "./nft.ts";
+import { applyNft, REBUILD_TIMEOUT_MS, readInstalledRules } from "./nft.ts";
 import { changeText, policyOfSet, type VmElement } from "./nft-elements.ts";
 import { createNftSession } from "./nft-session.ts";
 import {
@@ -65,7 +65,7 @@ export function createRuleset(initial: RuleOptions, logger: Logger): Ruleset {
       if (installed === undefined && wasWritten)
         logger.warn("our nftables rules are gone: writing them again", fields);
       else logger.info("writing the nftables rules", fields);
-      await applyNft(rebuildText(options, [...merged.values()].flat()));
+      await applyNft(rebuildText(options, [...merged.values()].flat()), REBUILD_TIMEOUT_MS);
     } else {
       const text = [...wanted]
         .map(([tap, elements]) => differenceText(found.get(tap) ?? [], elements))
