@@ -12,11 +12,13 @@ import { run } from "../../src/host/run.ts";
 
 const CACHE = fileURLToPath(new URL("../../.cache/debian-programs", import.meta.url));
 const SUITE = "trixie";
-const PACKAGES = ["apt-cacher-ng", "docker-registry"];
+const PACKAGES = ["apt-cacher-ng", "docker-registry", "iptables"];
 const VERSION = createHash("sha256")
   .update(JSON.stringify([SUITE, PACKAGES]))
   .digest("hex");
 const ROOT = join(CACHE, VERSION.slice(0, 12));
+const LOADER = join(ROOT, "usr/lib64/ld-linux-x86-64.so.2");
+const LIBRARIES = join(ROOT, "usr/lib/x86_64-linux-gnu");
 
 export async function prepareDebianPrograms(): Promise<void> {
   if (await exists(ROOT)) return;
@@ -37,6 +39,12 @@ export async function prepareDebianPrograms(): Promise<void> {
 
 /** The command that runs one of these programs; `path` is absolute, as in an installed package. */
 export function debianProgram(path: string, ...args: readonly string[]): string[] {
-  const loader = join(ROOT, "usr/lib64/ld-linux-x86-64.so.2");
-  return [loader, "--library-path", join(ROOT, "usr/lib/x86_64-linux-gnu"), join(ROOT, path), ...args];
+  return [LOADER, "--library-path", LIBRARIES, join(ROOT, path), ...args];
+}
+
+/** Runs `iptables` (or `iptables-save`, …) as Debian has it: its rules are nftables' own, beside ours. */
+export async function iptables(program: string, args: readonly string[], input = ""): Promise<string> {
+  const own = ["--library-path", LIBRARIES, "--argv0", program, join(ROOT, "usr/sbin/xtables-nft-multi")];
+  const env = { XTABLES_LIBDIR: join(LIBRARIES, "xtables") };
+  return (await run(LOADER, [...own, ...args], { input, env })).stdout;
 }
