@@ -118,8 +118,8 @@ function chainsOf(policy: Policy): Map<string, string[]> {
         `ct state new add @${open.name} { iifname ${open.count} } drop`,
         // Of a connection that nobody has answered yet, every packet is in state `new`, but only the first is not confirmed.
         `ct state new ct status & confirmed != confirmed update @${fresh.name} { iifname ${fresh.count} } drop`,
-        ...(policy.upBytesPerSecond > 0 ? [`update @${up.name} { iifname ${up.count} } drop`] : []),
         ...services,
+        ...(policy.upBytesPerSecond > 0 ? [`update @${up.name} { iifname ${up.count} } drop`] : []),
         // A resolver on the host passes questions on to the outside.
         ...(policy.egress === "none" ? [...allowed.map((match) => `${match} return`), DROP_DNS] : []),
       ],

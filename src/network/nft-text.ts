@@ -7,6 +7,8 @@
  * - Such a packet is dropped unless an element in a set lets it pass: a TAP without elements is shut.
  * - Where a packet says that it goes is where it goes: source routes (an option of IPv4, a header of IPv6) would lead it
  *   elsewhere after the rules.
+ * - What a VM has opened to the host is asked of its policy packet by packet, as what it has opened to the outside: a
+ *   change cuts it. Only answers to the host's own connections, the runner's SSH, always pass.
  * - The host hears ICMP errors from a VM only of the VM's own connections: of others, they would tell it that its packets
  *   to anybody have to be small.
  */
@@ -104,6 +106,7 @@ ${policyWaysText([...options.policies.keys()])}\
 	}
 	chain from_vm_unchecked {
 		udp sport { 67, 547 } drop
+		icmp type redirect drop
 		icmpv6 type { nd-router-advert, nd-redirect } drop
 		ip daddr 127.0.0.0/8 drop
 		ip hdrlength > 5 drop
@@ -117,8 +120,8 @@ ${policyWaysText([...options.policies.keys()])}\
 		iifname ${ours} goto from_vm_to_host
 	}
 	chain from_vm_to_host {
-		ct state established accept
-		ct state related jump from_vm_to_host_related
+		ct state established ct direction reply accept
+		ct state related meta l4proto { icmp, icmpv6 } jump from_vm_to_host_related
 		icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 accept
 		jump by_sender
 		icmp type echo-request fib daddr . iif type local accept

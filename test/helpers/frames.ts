@@ -132,6 +132,14 @@ export function tooLarge(from: string, to: string, packet: Buffer, mtu: number):
   return ipv4(from, to, message, { protocol: ICMP });
 }
 
+/** An ICMP message that says of `packet` that this router is a better one. */
+export function redirect(from: string, to: string, packet: Buffer, router: string): Buffer {
+  const quoted = packet.subarray(0, IPV4_HEADER_BYTES + 8);
+  const message = Buffer.concat([Buffer.from([5, 1, 0, 0]), addressBytes(router), quoted]);
+  message.writeUInt16BE(checksum(message), 2);
+  return ipv4(from, to, message, { protocol: ICMP });
+}
+
 /** An IPv4 packet cut in two. */
 export function fragments(packet: Buffer): Buffer[] {
   const [from, to] = [[...packet.subarray(12, 16)].join("."), [...packet.subarray(16, 20)].join(".")];

@@ -18,6 +18,7 @@ import {
   fragments6,
   ipv4,
   ipv6,
+  redirect,
   sendFrames,
   sourceRoute,
   tooLarge,
@@ -145,6 +146,20 @@ describe("frames made by hand", { skip: needsNamespace() }, () => {
     return waitFor(shrunk, { timeoutMs: NO_ARRIVAL_MS, intervalMs: 20, what: "smaller packets" }).catch(
       () => false,
     );
+  };
+
+  /** Whether the host hears that the guest knows a better router, of a connection between both. */
+  const redirects = async (): Promise<boolean> => {
+    const heard = async (): Promise<number> => {
+      const [names = "", values = ""] = (await host.run("grep", "^Icmp:", "/proc/net/snmp")).split("\n");
+      return Number(values.split(" ")[names.split(" ").indexOf("InRedirects")]);
+    };
+    const before = await heard();
+    await host.udp({ address: alice.address, port: PORT });
+    const own = ipv4(alice.gateway, alice.address, udp(alice.gateway, alice.address, 4000, PORT, "own"));
+    await send([plain(redirect(alice.address, alice.gateway, own, bob.address))]);
+    await sleep(NO_ARRIVAL_MS);
+    return (await heard()) > before;
   };
 
   /** To an address by way of another, which is the one that the header names. */
@@ -294,6 +309,8 @@ describe("frames made by hand", { skip: needsNamespace() }, () => {
     test("the host's packets to others, by an ICMP error", async () =>
       assert.equal(await shrinksPackets(), false));
 
+    test("the host's routes, by an ICMP redirect", async () => assert.equal(await redirects(), false));
+
     test("anybody in a VLAN, by another protocol, or too short", async () => {
       for (const make of [
         (text: string) => [vlan(5, plain(datagram(OUTSIDE, text)))],
@@ -313,6 +330,8 @@ describe("frames made by hand", { skip: needsNamespace() }, () => {
     for (const [name, { make, at }] of Object.entries(ways).filter(([way]) => !impossible.has(way))) {
       test(name, async () => assert.equal(await arrives(make, at(), ARRIVAL_MS), true));
     }
+
+    test("the host's routes, by an ICMP redirect", async () => assert.equal(await redirects(), true));
 
     test("the host's packets to others, by an ICMP error", async () =>
       assert.equal(await shrinksPackets(), true));

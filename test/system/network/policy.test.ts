@@ -25,7 +25,7 @@ const WEB = 8080;
 const API = 8443;
 const VM_USER = 1_900_000_000;
 const PROCESS_USERS = { first: VM_USER, last: VM_USER + 1 };
-const [ECHO, SINK, SOURCE, SILENT] = [9000, 9001, 9002, 9003];
+const [ECHO, SINK, SOURCE, SILENT, HOST_ECHO] = [9000, 9001, 9002, 9003, 9004];
 const MEASURED_MS = 1_500;
 const SETTLE_MS = 100;
 
@@ -59,6 +59,7 @@ describe("a pool's policy", { skip: needsNamespace() }, () => {
     }
     await outside.listen("udp", { address: "0.0.0.0", port: SILENT, silent: true });
     await outside.stream("echo", { address: "0.0.0.0", port: ECHO });
+    await host.stream("echo", { address: "0.0.0.0", port: HOST_ECHO });
     await outside.stream("sink", { address: "0.0.0.0", port: SINK });
     await outside.stream("source", { address: "0.0.0.0", port: SOURCE });
     fabric = createFabric({
@@ -71,6 +72,7 @@ describe("a pool's policy", { skip: needsNamespace() }, () => {
     await fabric.attach({ network: alice, egressInterface: "egress0", policy: "ci" });
     await fabric.attach({ network: bob, egressInterface: "egress0", policy: "other" });
     guest = await openGuest("alice", alice);
+    await guest.stream("echo", { address: "0.0.0.0", port: ECHO });
     other = await openGuest("bob", bob);
   });
 
@@ -164,6 +166,22 @@ describe("a pool's policy", { skip: needsNamespace() }, () => {
     });
     assert.deepEqual(await say("three"), ["three", undefined]);
     await guest.hangUp();
+  });
+
+  test("cuts connections to services of the host that it has no more, and never the host's own", async () => {
+    const service = { address: alice.gateway, port: HOST_ECHO };
+    const own = { address: alice.address, port: ECHO };
+    await apply({ hostServices: [parsePorts(`tcp/${HOST_ECHO}`)] });
+    assert.equal(await guest.connect(service, 1), 1);
+    assert.equal(await host.connect(own, 1), 1);
+    assert.equal(await guest.say(service, "one"), "one");
+    await apply({ hostServices: [parsePorts(`tcp/${HOST_ECHO}`)], maxConnections: 7 });
+    assert.equal(await guest.say(service, "two"), "two");
+    await apply({ egress: "none" });
+    assert.equal(await guest.say(service, "three"), undefined);
+    assert.equal(await host.say(own, "four"), "four");
+    await guest.hangUp();
+    await host.hangUp();
   });
 
   test("leaves elements, counters and other pools' rules as they are", async () => {
