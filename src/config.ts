@@ -6,7 +6,7 @@ import { readImage } from "./config/image-keys.ts";
 import { mergeTables } from "./config/merge.ts";
 import { toPoolConfig } from "./config/pool-keys.ts";
 import { configError, formatKey, type Problem } from "./config/problems.ts";
-import { servicesTable, toServices } from "./config/service-keys.ts";
+import { checkServices, servicesTable, toServices } from "./config/service-keys.ts";
 import { readSource } from "./config/source-keys.ts";
 import { locate, plainValue, readToml, type TomlTable } from "./config/toml.ts";
 import type { Config, DaemonConfig, ImageConfig, PoolConfig, SourceConfig } from "./config/types.ts";
@@ -103,7 +103,9 @@ function readServices(input: Table, findings: Finding[]): Config["services"] {
   const table = input["services"] ?? {};
   const result = servicesTable.safeParse(table);
   if (result.success) {
-    return toServices(result.data);
+    const services = toServices(result.data);
+    findings.push(...under(["services"], checkServices(services)));
+    return services;
   }
   findings.push(
     ...under(["services"], explain(result.error.issues, table, Object.keys(servicesTable.shape))),

@@ -6,6 +6,7 @@ import { hostChecks } from "../doctor/host.ts";
 import { networkChecks } from "../doctor/network.ts";
 import { poolChecks } from "../doctor/pools.ts";
 import { runnerChecks } from "../doctor/runner.ts";
+import { serviceChecks } from "../doctor/services.ts";
 import { FleetingdError } from "../errors.ts";
 import { type CliCommand, EXIT, type ReadOptions } from "./context.ts";
 import { printable } from "./format.ts";
@@ -60,6 +61,7 @@ async function checksOf(options: DoctorOptions): Promise<Check[]> {
     ...hostChecks(config.daemon.hypervisor),
     ...poolChecks(config),
     ...networkChecks(config),
+    ...serviceChecks(config),
     ...runnerChecks(config, options.socket ?? config.daemon.socketPath, options.runnerConfig),
   ];
 }

@@ -1,6 +1,7 @@
 /** The keys of `[services]`. */
 import { z } from "zod";
-import type { LocalService } from "../network/services.ts";
+import { type LocalService, servicePorts } from "../network/services.ts";
+import type { Finding } from "./explain.ts";
 import { key } from "./key.ts";
 import { deepFreeze } from "./rename.ts";
 import { loopbackAddress } from "./values.ts";
@@ -27,6 +28,20 @@ export const servicesTable = z.strictObject({
     example: "127.0.0.1:3142",
   }),
 });
+
+/** VMs tell them apart by their ports alone. */
+export function checkServices(services: readonly LocalService[]): Finding[] {
+  const taken = new Map<string, string>();
+  return services.flatMap((service) =>
+    servicePorts(service).flatMap(({ protocol, port }): Finding[] => {
+      const other = taken.get(`${protocol}/${port}`);
+      taken.set(`${protocol}/${port}`, service.name);
+      if (other === undefined) return [];
+      const text = `VMs find ${other} at port ${port} already; let this one listen at another port`;
+      return [{ path: [service.name], text }];
+    }),
+  );
+}
 
 /** What `[services]` means. */
 export function toServices({

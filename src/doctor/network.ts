@@ -2,8 +2,9 @@
 import { Resolver } from "node:dns/promises";
 import { access, constants } from "node:fs/promises";
 import { join } from "node:path";
-import type { Config } from "../config/types.ts";
+import type { Config, PoolConfig } from "../config/types.ts";
 import { usesHost } from "../daemon/host-checks.ts";
+import { servicesOf } from "../daemon/pool-policy.ts";
 import { FleetingdError, messageOf, systemErrorCode } from "../errors.ts";
 import { readTextIfExists } from "../host/files.ts";
 import { readConnectionTable } from "../network/conntrack.ts";
@@ -17,12 +18,15 @@ const DNS_TIMEOUT_MS = 2_000;
 const NEARLY_FULL = 0.8;
 const STRICT = 1;
 
-export function networkChecks({ pools }: Config): Check[] {
+export function networkChecks({ pools, services }: Config): Check[] {
   const all = Object.values(pools).filter(usesHost);
   const egress = [...new Set(all.map(({ egressInterface }) => egressInterface))];
   const subnets = new Map(all.map(({ subnet }) => [subnet.cidr, subnet]));
   const servers = [...new Set(all.flatMap(({ dnsServers }) => dnsServers))];
-  const usesHosts = all.length === 0 || all.some(({ dnsServers }) => dnsServers.length === 0);
+  const asksService = (pool: PoolConfig): boolean =>
+    servicesOf(pool, services).some(({ name }) => name === "dns");
+  const usesHosts =
+    all.length === 0 || all.some((pool) => pool.dnsServers.length === 0 && !asksService(pool));
   return [
     ...(egress.length === 0 ? ["auto"] : egress).map((setting) => ({
       area: "egress",

@@ -1,6 +1,7 @@
 /** What the doctor says of a host, its daemon and its runner: each illness is caused for real, and healed as it says. */
 import assert from "node:assert/strict";
 import { chmod, mkdir, rm, stat, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { execa } from "execa";
@@ -153,6 +154,24 @@ describe("the doctor", { skip: needsNamespace() }, () => {
     assert.deepEqual(reportSchema.parse(JSON.parse(stdout)).fixed, [`make the directory ${directory}`]);
     assert.equal((await stat(directory)).mode & 0o777, 0o711);
     await rm(directory, { recursive: true });
+  });
+
+  test("asks the host's services whether they answer", async (t) => {
+    const server = createServer().listen(5000, "127.0.0.1");
+    t.after(() => server.close());
+    const other = join(world.folder, "services.toml");
+    await writeFile(
+      other,
+      '[services]\nregistry_mirror = "127.0.0.1:5000"\npackage_cache = "127.0.0.1:3142"\n',
+    );
+    const { stdout } = await execa(FLEETINGD, ["--config", other, "doctor", "--json"], { reject: false });
+    const { findings } = reportSchema.parse(JSON.parse(stdout));
+    const [mirror, cache] = findings.filter(({ area }) => area === "services");
+    assert.deepEqual([mirror?.verdict, cache?.verdict], ["ok", "warn"]);
+    assert.match(
+      cache?.message ?? "",
+      /^package_cache does not answer at 127\.0\.0\.1:3142 \(ECONNREFUSED\)$/,
+    );
   });
 
   test("tries the network: a strict filter, and no way out", async (t) => {

@@ -301,6 +301,32 @@ describe("several files", () => {
   });
 });
 
+describe("services", () => {
+  test("are what listens on the loopback, each at a port of its own", () => {
+    const { services } = parse('[services]\ndns = "127.0.0.1:5353"\npackage_cache = "127.0.0.53:3142"');
+    assert.deepEqual(services, [
+      { name: "dns", address: "127.0.0.1", port: 5353 },
+      { name: "package_cache", address: "127.0.0.53", port: 3142 },
+    ]);
+    for (const value of [
+      "10.0.0.1:53",
+      "127.0.0.1",
+      "127.0.0.1:0",
+      "127.0.0.1:65536",
+      "[::1]:53",
+      "localhost:53",
+    ])
+      assert.match(
+        errorsOf(`[services]\ndns = "${value}"`).join(),
+        /services\.dns: expected an IPv4 address/,
+      );
+    assert.match(
+      errorsOf('[services]\ndns = "127.0.0.1:5353"\nregistry_mirror = "127.0.0.2:53"').join(),
+      /services\.registry_mirror: VMs find dns at port 53 already/,
+    );
+  });
+});
+
 describe("forms", () => {
   test("dotted keys, inline tables and quoted keys are the same as tables", () => {
     const config = parse(
