@@ -29,8 +29,6 @@ export async function openHypervisor(options: SelectOptions): Promise<Hypervisor
   const driver = await chooseDriver(options);
   return {
     ...driver,
-    // The part in the guest looks for its channel among virtio-serial ports, which Cloud Hypervisor has none of.
-    snapshots: driver.name === "qemu" ? driver.snapshots : undefined,
     adopt: async (vm) => (await adoptVm(CLOUD_HYPERVISOR, vm, logger)) ?? (await adoptVm(QEMU, vm, logger)),
     list: async (parentDirectory) =>
       (

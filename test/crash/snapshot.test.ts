@@ -31,7 +31,7 @@ describe("VMs that could go on from a snapshot", { skip: needsNamespace() }, () 
   afterEach(async () => {
     await kill();
     daemon = await start({ warm_instances: 0 }, true);
-    assert.ok(await daemon.stop(), daemon.log());
+    assert.ok(await daemon.stop(), `${daemon.process.exitCode} ${daemon.process.signalCode} ${daemon.log()}`);
     await world.assertOnly(async () => []);
     await removeTree(world.stateDirectory);
   });
@@ -64,9 +64,12 @@ describe("VMs that could go on from a snapshot", { skip: needsNamespace() }, () 
     eventually("a snapshot", async () => (await clones()).snapshot ?? undefined);
 
   test("do so, and are the same VMs to the next daemon", async () => {
+    await start({ warm_instances: 0 });
+    await daemon.prebuild(STAND_IN_POOL);
+    const name = await untilMade();
+    await kill();
     await start({ warm_instances: 2 });
     await daemon.untilWarm(STAND_IN_POOL, 2);
-    const name = await untilMade();
     assert.deepEqual(await waysOf(), [name, name]);
     const before = await instances();
     await kill();

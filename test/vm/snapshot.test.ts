@@ -206,6 +206,37 @@ describe("VMs that go on from a snapshot", { skip: needsNamespace() }, () => {
     assert.equal(await snapshotDamage(snapshot), undefined);
   });
 
+  // Cloud Hypervisor's channel is vsock, whose host is played here by a process in the guest: by vsock, too, from itself to itself.
+  test("would become who they are over vsock as well, by a connection that the template did not have", async () => {
+    const [, info] = infos;
+    assert.ok(info);
+    const login = await logIn(info);
+    try {
+      await outputOf(
+        login,
+        "sudo -n modprobe -n vmw_vsock_virtio_transport && sudo -n modprobe vsock_loopback",
+      );
+      for (const [path, text] of Object.entries({ "host.pl": VSOCK_HOST, "guest.sh": VSOCK_GUEST })) {
+        const encoded = Buffer.from(text).toString("base64");
+        await outputOf(login, `echo ${encoded} | base64 -d | sudo -n tee /root/${path} >/dev/null`);
+      }
+      // Its network goes away for a moment, as a template's does.
+      await outputOf(login, "sudo -n systemd-run --quiet unshare --mount sh /root/guest.sh");
+    } finally {
+      login.close();
+    }
+    const answer = await waitFor(
+      async () => {
+        const again = await logIn(info);
+        const { stdout } = await again.exec("sudo -n cat /run/answer; hostname", TIMEOUT_MS);
+        again.close();
+        return stdout.includes("\n") && stdout.trim() !== ids[1] ? stdout : undefined;
+      },
+      { timeoutMs: MAKING_TIMEOUT_MS, intervalMs: 500, what: "the answer over vsock" },
+    );
+    assert.equal(answer.trim(), "waiting\ndone\nby-vsock");
+  });
+
   test("keep who they are when they reboot", async () => {
     const [id = "", ...rest] = ids;
     const [info] = infos;
@@ -254,6 +285,37 @@ describe("VMs that go on from a snapshot", { skip: needsNamespace() }, () => {
     assert.ok(await exists(snapshot.memoryPath));
   });
 });
+
+/** The guest part, on a machine that seems to have a vsock device and to be a template. */
+const VSOCK_GUEST = `
+mkdir -p /run/devices/virtio9
+echo 0x0013 >/run/devices/virtio9/device
+mount --bind /run/devices /sys/bus/virtio/devices
+/usr/lib/fleetingd/identity resume &
+perl /root/host.pl >/run/answer.new && mv /run/answer.new /run/answer
+wait
+`;
+/** What the host does: a connection to the template, which does not outlive the snapshot, and one to the clone. */
+const VSOCK_HOST = `
+$| = 1;
+sub to_guest {
+    for (1 .. 1500) {
+        socket(my $socket, 40, 1, 0) or die "socket: $!";
+        connect($socket, pack('S S L L L', 40, 0, 1717, 1, 0)) and return $socket;
+        select(undef, undef, undef, 0.02);
+    }
+    die "connect: $!";
+}
+my $template = to_guest();
+print scalar <$template>;
+close $template;
+my $clone = to_guest();
+open(my $saved, '<', '/var/lib/fleetingd/identity') or die;
+my $identity = join '', <$saved>;
+$identity =~ s/^hostname=.*$/hostname=by-vsock/m;
+syswrite($clone, $identity . "end\n");
+print scalar <$clone>;
+`;
 
 /** Of a process's mappings of `path`, in KiB. */
 function memoryOf(smaps: string, path: string): { shared: number; private: number } {

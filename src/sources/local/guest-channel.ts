@@ -14,12 +14,14 @@ export interface GuestChannel {
   close(): void;
 }
 
-const OPEN_TIMEOUT_MS = 10_000;
 const SHOWN_CHARACTERS = 300;
 
-/** @throws FleetingdError HYPERVISOR_FAILED, TIMEOUT; so does all of the channel */
-export async function openGuestChannel(vm: RunningVm): Promise<GuestChannel> {
-  const stream: Duplex = await vm.openChannel({ timeoutMs: OPEN_TIMEOUT_MS });
+/**
+ * @param timeoutMs how long the guest may take to open its end, where it is waited for
+ * @throws FleetingdError HYPERVISOR_FAILED, TIMEOUT; so does all of the channel
+ */
+export async function openGuestChannel(vm: RunningVm, timeoutMs: number): Promise<GuestChannel> {
+  const stream: Duplex = await vm.openChannel({ timeoutMs });
   let failure: Error | undefined;
   stream.on("error", (error: Error) => {
     failure = error;

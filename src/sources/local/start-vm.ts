@@ -90,7 +90,7 @@ export async function resumeVm(
   });
   const vm = await snapshots.restore(spec, snapshot, signal);
   try {
-    const channel = await openGuestChannel(vm);
+    const channel = await openGuestChannel(vm, CHANNEL_TIMEOUT_MS);
     try {
       await channel.become(renderIdentity(seedInput(identity, network, dnsServers)), RESUME_TIMEOUT_MS);
     } finally {

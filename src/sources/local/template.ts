@@ -18,7 +18,7 @@ import type { GoldenImage } from "../../images/image.ts";
 import type { SnapshotParts } from "../../images/snapshots.ts";
 import type { Ipv6Prefix } from "../../network/ipv6.ts";
 import { type SlotNetwork, slotNetwork, type VmSubnet } from "../../network/slots.ts";
-import { openGuestChannel } from "./guest-channel.ts";
+import { type GuestChannel, openGuestChannel } from "./guest-channel.ts";
 import type { LocalHost } from "./host.ts";
 import { consoleTail } from "./prebuild.ts";
 import { type ProcessLimits, snapshotVmSpec } from "./vm.ts";
@@ -83,29 +83,38 @@ export async function runTemplate(host: LocalHost, options: TemplateRun): Promis
 async function untilAtRest(vm: RunningVm, network: SlotNetwork, options: TemplateRun): Promise<void> {
   const { bootTimeoutMs: timeoutMs, signal, onStep } = options;
   const [userKey, hostKey] = [generateSshKeyPair("template"), generateSshKeyPair("template")];
-  const channel = await openGuestChannel(vm);
+  const identity = renderIdentity({
+    ...{ instanceId: options.id, hostname: "template", user: DEFAULT_USER, hostKey },
+    machineId: randomBytes(16).toString("hex"),
+    network: { ...network, dnsServers: options.dnsServers },
+    authorizedKeys: [userKey.publicKey],
+    randomSeed: randomBytes(64),
+    now: new Date(),
+  });
+  onStep("booting");
+  await overChannel(vm, timeoutMs, (channel) => channel.become(identity, timeoutMs));
+  const target: LoginTarget = {
+    ...{ address: network.address, port: SSH_PORT, username: DEFAULT_USER },
+    ...{ privateKey: userKey.privateKey, hostKey: hostKey.publicKey },
+  };
+  const run = (command: string): Promise<void> => runInGuest(target, command, timeoutMs, signal);
+  await run(`${READY_COMMAND} ${Math.ceil(timeoutMs / 1000)}`);
+  onStep("coming to rest");
+  await run(SETTLE_COMMAND);
+  for (let login = 0; login < WARMING_LOGINS; login++) await run("true");
+  await run(WAIT_COMMAND);
+  await overChannel(vm, timeoutMs, (channel) => channel.untilWaiting(timeoutMs));
+}
+
+/** Its end in the guest is another process each time, so it is opened each time. */
+async function overChannel(
+  vm: RunningVm,
+  timeoutMs: number,
+  work: (channel: GuestChannel) => Promise<void>,
+): Promise<void> {
+  const channel = await openGuestChannel(vm, timeoutMs);
   try {
-    onStep("booting");
-    const identity = renderIdentity({
-      ...{ instanceId: options.id, hostname: "template", user: DEFAULT_USER, hostKey },
-      machineId: randomBytes(16).toString("hex"),
-      network: { ...network, dnsServers: options.dnsServers },
-      authorizedKeys: [userKey.publicKey],
-      randomSeed: randomBytes(64),
-      now: new Date(),
-    });
-    await channel.become(identity, timeoutMs);
-    const target: LoginTarget = {
-      ...{ address: network.address, port: SSH_PORT, username: DEFAULT_USER },
-      ...{ privateKey: userKey.privateKey, hostKey: hostKey.publicKey },
-    };
-    const run = (command: string): Promise<void> => runInGuest(target, command, timeoutMs, signal);
-    await run(`${READY_COMMAND} ${Math.ceil(timeoutMs / 1000)}`);
-    onStep("coming to rest");
-    await run(SETTLE_COMMAND);
-    for (let login = 0; login < WARMING_LOGINS; login++) await run("true");
-    await run(WAIT_COMMAND);
-    await channel.untilWaiting(timeoutMs);
+    await work(channel);
   } finally {
     channel.close();
   }

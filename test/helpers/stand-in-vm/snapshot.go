@@ -172,13 +172,20 @@ func (p *port) say(line string) {
 	_, _ = io.WriteString(p.current, line+"\n")
 }
 
+// sayWaiting is another process of the guest's: the host opens the channel anew for it.
+func (p *port) sayWaiting() {
+	if connection, err := p.listener.Accept(); err == nil {
+		_, _ = io.WriteString(connection, "waiting\n")
+	}
+}
+
 // serveChannel is a template's guest, or that of one of its clones.
 func (g *guest) serveChannel() error {
 	identity, err := g.port.identity()
 	if err != nil {
 		return err
 	}
-	waitForClone = func() { g.port.say("waiting") }
+	waitForClone = func() { go g.port.sayWaiting() }
 	g.onReachable = func() { g.port.say("done") }
 	return g.serveJobs(identity)
 }
