@@ -51,6 +51,7 @@ export interface SnapshotsStatus {
 const RETRY_MS = 10 * 60_000;
 /** So many clones in a row that fail say that it is the snapshot's fault. */
 const MOST_FAILURES = 3;
+const NONE_YET = "none was made yet of this golden image for this hypervisor, processor and size";
 const LOCK_TIMEOUT_MS = 60 * 60_000;
 const MIB = 1024 ** 2;
 
@@ -104,6 +105,7 @@ export class Snapshots {
     if (mode === "boot") return undefined;
     const usable = await this.#findUsable(golden);
     if (usable !== undefined) return usable;
+    if (this.#obstacle() === undefined) this.#problem ??= NONE_YET;
     // It boots, and is not kept waiting by a template that boots beside it: that one's turn is next.
     if (mode === "auto") return undefined;
     const making = this.#mayTry() ? this.#makeLocked(golden) : this.#making;
