@@ -1,5 +1,5 @@
 /** The Cloud Hypervisor driver: one VMM process a VM, which is told over its API what VM it is. */
-import { writeFile } from "node:fs/promises";
+import { open, writeFile } from "node:fs/promises";
 import { FleetingdError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { checkSpec } from "../check-spec.ts";
@@ -25,6 +25,7 @@ export interface CloudHypervisorOptions {
 }
 
 const START_TIMEOUT_MS = 30_000;
+const MIB = 1024 ** 2;
 
 /**
  * @throws FleetingdError MISSING_PROGRAM; UNAVAILABLE with a version that is too old; HYPERVISOR_FAILED if it doesn't run on this
@@ -55,7 +56,7 @@ export async function createCloudHypervisorDriver(
     const config = vmConfig(spec, can, await backingFilesOf(spec.disks));
     // Followed from the beginning, so it is there before its writer.
     await writeFile(eventsPath(spec), "", { mode: 0o600 });
-    if (spec.memoryPath !== undefined) await writeFile(spec.memoryPath, "", { mode: 0o600, flag: "a" });
+    if (spec.memoryPath !== undefined) await makeMemory(spec.memoryPath, spec.memoryMiB);
     return launchVm([...confinement.words(spec, []), path, ...vmmArguments(spec)], spec, {
       kind: CLOUD_HYPERVISOR,
       logger,
@@ -85,4 +86,14 @@ export async function createCloudHypervisorDriver(
     adopt: (vm) => adoptVm(CLOUD_HYPERVISOR, vm, logger),
     list: (parentDirectory) => listVms(CLOUD_HYPERVISOR, parentDirectory),
   };
+}
+
+/** It maps the file as it is: what is beyond its end would be a SIGBUS. */
+async function makeMemory(path: string, memoryMiB: number): Promise<void> {
+  const file = await open(path, "a", 0o600);
+  try {
+    await file.truncate(memoryMiB * MIB);
+  } finally {
+    await file.close();
+  }
 }

@@ -278,8 +278,9 @@ function openAll(what) {
     );
   const { kernel, initramfs } = config.payload;
   for (const zone of config.memory.zones ?? []) {
-    if (zone.shared) writeFileSync(zone.file, "", { flag: "a" });
-    else open(zone.file, "r", what, "Memory manager error");
+    open(zone.file, zone.shared ? "r+" : "r", what, "Memory manager error");
+    // The kernel's answer to a page beyond the file's end, which the real one writes to at once.
+    if (statSync(zone.file).size < zone.size) process.kill(process.pid, "SIGBUS");
   }
   open(kernel, "r", what, "Cannot open kernel file");
   if (initramfs) open(initramfs, "r", what, "Cannot open initramfs file");
