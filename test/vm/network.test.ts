@@ -8,19 +8,27 @@ import { exists } from "../../src/host/files.ts";
 import { run } from "../../src/host/run.ts";
 import type { Login } from "../../src/host/ssh.ts";
 import { waitFor } from "../../src/host/wait.ts";
+import { SERVICE_ADDRESS } from "../../src/network/services.ts";
 import { logIn, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
+import { nameOf, PROBE, type Way } from "../helpers/guest-probe.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
-import { ip, openHost, openNeighbour, type Place } from "../helpers/netns.ts";
+import { ip, openHost, openNeighbour, openOurChains, type Place } from "../helpers/netns.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 
 const [HOST, OUTSIDE] = ["203.0.113.2", "203.0.113.1"];
 const [HOST6, OUTSIDE6] = ["2001:db8:f::2", "2001:db8:f::1"];
 const [METADATA, METADATA6] = ["169.254.169.254", "fd00:ec2::254"];
 const PREFIX6 = "2001:db8:1::/64";
-const [WEB, NAMED, ECHO] = [8080, 8443, 9000];
-const TIMEOUT_MS = 60_000;
+const [WEB, NAMED, ECHO, ALL] = [8080, 8443, 9000, 9004];
+const TIMEOUT_MS = 3 * 60_000;
+const [OTHER_HOST, OTHER] = ["198.51.100.1", "198.51.100.2"];
+const [OTHER_HOST6, OTHER6] = ["2001:db8:e::1", "2001:db8:e::2"];
+const SUBNET = "172.16.120.0/24";
+/** Golden images do not depend on it, so this file needs none of its own. */
+const SERVICES = '[services]\ndns = "127.0.0.1:53"\n';
 const TOML = {
   warm_instances: 2,
+  vm_subnet: SUBNET,
   dns_servers: [OUTSIDE],
   vm_subnet6: PREFIX6,
   host_services: [`tcp/${NAMED}`],
@@ -31,6 +39,7 @@ failOnLeaks();
 describe("the network of real VMs", { skip: needsNamespace() }, () => {
   let outside: Place;
   let host: Place;
+  let other: Place;
   let daemon: TestDaemon | undefined;
   let plugin: PluginClient;
   let vms: Login[] = [];
@@ -44,18 +53,39 @@ describe("the network of real VMs", { skip: needsNamespace() }, () => {
       await outside.ip("address", "add", address, "dev", "lo");
     }
     await outside.ip("route", "add", PREFIX6, "via", HOST6);
+    // So that it could answer, and begin, if the rules let it.
+    await outside.ip("route", "add", SUBNET, "via", HOST);
+    other = await openNeighbour("other", "other0", [OTHER_HOST, OTHER]);
+    await ip("address", "add", `${OTHER_HOST6}/64`, "dev", "other0", "nodad");
+    await other.ip("address", "add", `${OTHER6}/64`, "dev", "uplink", "nodad");
+    for (const [family, via] of [
+      ["-4", OTHER_HOST],
+      ["-6", OTHER_HOST6],
+    ] as const) {
+      await other.ip(family, "route", "add", "default", "via", via);
+    }
+    const forcing = "/proc/sys/net/ipv6/conf/other0/force_forwarding";
+    const forwarding = [
+      "/proc/sys/net/ipv4/conf/other0/forwarding",
+      ...((await exists(forcing)) ? [forcing] : []),
+    ];
+    for (const path of forwarding) await writeFile(path, "1");
+    // Not at a port where VMs would answer themselves. (Nobody can answer from here to a link-local address of IPv6.)
+    await host.listen("udp", { address: "0.0.0.0", port: ALL });
+    await host.listen("tcp", { address: "127.0.0.1", port: 53 });
+    await host.listen("udp", { address: "127.0.0.1", port: 53 });
     await ip("route", "add", "default", "via", OUTSIDE);
     await ip("-6", "route", "add", "default", "via", OUTSIDE6);
     if (!(await exists("/proc/sys/net/ipv6/conf/egress0/force_forwarding"))) {
       await run("sh", ["-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"]);
     }
-    for (const place of [host, outside]) {
+    for (const place of [host, outside, other]) {
       for (const port of [WEB, NAMED]) await place.listen("tcp", { address: "::", port });
       await place.listen("udp", { address: "::", port: WEB });
       await place.listen("udp", { address: "0.0.0.0", port: NAMED });
     }
     await outside.stream("echo", { address: "::", port: ECHO });
-    daemon = await startTestDaemon({ pools: poolToml("default", TOML) });
+    daemon = await startTestDaemon({ pools: SERVICES + poolToml("default", TOML) });
     await daemon.prebuild("default");
     await daemon.untilWarm("default", 2);
     plugin = await daemon.attach({ pool: "default" });
@@ -63,13 +93,16 @@ describe("the network of real VMs", { skip: needsNamespace() }, () => {
     const ids = (await plugin.update()).map(({ instance }) => instance);
     const infos = await Promise.all(ids.map((id) => plugin.connectInfo(id)));
     vms = await Promise.all(infos.map((info) => logIn(info)));
+    for (const index of vms.keys()) {
+      await output(index, `cat >/tmp/probe <<'END'\n${PROBE}\nEND`);
+      await output(index, `nohup perl /tmp/probe serve ${WEB} >/dev/null 2>&1 </dev/null &`);
+    }
   });
 
   after(async () => {
     for (const login of vms) login.close();
     const endedWell = await daemon?.stop();
-    await outside.close();
-    await host.close();
+    for (const place of [outside, other, host]) await place.close();
     for (const family of ["-4", "-6"]) await ip(family, "route", "flush", "table", "main");
     assert.ok(endedWell, daemon?.log());
   });
@@ -82,56 +115,115 @@ describe("the network of real VMs", { skip: needsNamespace() }, () => {
   };
   const succeeds = async (index: number, command: string): Promise<boolean> =>
     (await vm(index).exec(command, TIMEOUT_MS)).exitCode === 0;
-  const tcp = (address: string, port: number): Promise<boolean> =>
-    succeeds(0, `timeout 3 bash -c '</dev/tcp/${address}/${port}'`);
-  const udp = (address: string, port: number): Promise<boolean> =>
-    succeeds(
-      0,
-      `timeout 3 bash -c 'exec 3<>/dev/udp/${address}/${port}; echo hello >&3; head -c 1 <&3 | grep -q .'`,
-    );
-  const echo = (address: string): Promise<boolean> => succeeds(0, `ping -c 1 -W 2 ${address}`);
-
   const addressOf = (index: number, family: 4 | 6): Promise<string> =>
     output(index, `ip -${family} -o address show dev eth0 scope global | awk '{print $4}' | cut -d/ -f1`);
   const gatewayOf = (index: number, family: 4 | 6): Promise<string> =>
     output(index, `ip -${family} route show default | awk '{print $3; exit}'`);
 
-  const families = [
-    { family: 4, hostAddress: HOST, outsideAddress: OUTSIDE, metadata: METADATA },
-    { family: 6, hostAddress: HOST6, outsideAddress: OUTSIDE6, metadata: METADATA6 },
-  ] as const;
-  for (const { family, hostAddress, outsideAddress, metadata } of families) {
-    test(`IPv${family}: what is open`, async () => {
-      const gateway = await gatewayOf(0, family);
-      assert.ok(await tcp(outsideAddress, WEB), "the outside by TCP");
-      assert.ok(await udp(outsideAddress, WEB), "the outside by UDP");
-      assert.ok(await echo(outsideAddress), "the outside by echo");
-      assert.ok(await echo(gateway), "the gateway by echo");
-      assert.ok(await tcp(gateway, NAMED), "a named service");
-    });
+  /** Which of these ways lead somewhere, from inside a VM. */
+  const openWays = async (index: number, ways: readonly Way[]): Promise<string[]> => {
+    const words = ways.map(({ protocol, address, port = 0 }) => `'${protocol} ${address} ${port}'`);
+    const answers = await output(index, `sudo -n perl /tmp/probe ${words.join(" ")}`);
+    assert.equal(answers.length, ways.length);
+    return ways.filter((_, at) => answers[at] === "1").map((way) => nameOf(way));
+  };
+  const tcp = async (address: string, port: number): Promise<boolean> =>
+    (await openWays(0, [{ to: "", protocol: "tcp", address, port }])).length === 1;
 
-    test(`IPv${family}: what is shut`, async () => {
-      const [gateway, other] = [await gatewayOf(0, family), await addressOf(1, family)];
-      assert.equal(await host.connect({ address: other, port: 22 }, 1), 1, "control: the host reaches it");
-      await host.hangUp();
-      const found = await Promise.all([
-        ...[
-          { address: other, port: 22 },
-          { address: gateway, port: WEB },
-          { address: hostAddress, port: WEB },
-          { address: hostAddress, port: NAMED },
-          { address: metadata, port: WEB },
-        ].map(async ({ address, port }) => ((await tcp(address, port)) ? `${address} by TCP ${port}` : [])),
-        ...[gateway, hostAddress, metadata].map(async (address) =>
-          (await udp(address, WEB)) ? `${address} by UDP` : [],
+  /** All ways that a VM has, and all that it must not have. */
+  const waysOf = async (index: number): Promise<{ open: Way[]; shut: Way[] }> => {
+    const [mine4, mine6, other4, other6] = await Promise.all([
+      gatewayOf(index, 4),
+      gatewayOf(index, 6),
+      gatewayOf(1 - index, 4),
+      gatewayOf(1 - index, 6),
+    ]);
+    const neighbours = await Promise.all([addressOf(1 - index, 4), addressOf(1 - index, 6)]);
+    const everyProtocol = (to: string, address: string, port = WEB): Way[] =>
+      (["tcp", "udp", "echo"] as const).map((protocol) => ({ to, protocol, address, port }));
+    return {
+      open: [
+        ...[OUTSIDE, OUTSIDE6].flatMap((address) => everyProtocol("the outside", address)),
+        ...[mine4, mine6].flatMap((address): Way[] => [
+          { to: "the gateway", protocol: "echo", address },
+          { to: "a named service", protocol: "tcp", address, port: NAMED },
+        ]),
+        ...(["tcp", "udp"] as const).map(
+          (protocol): Way => ({ to: "the host's resolver", protocol, address: SERVICE_ADDRESS, port: 53 }),
         ),
-        ...[other, hostAddress, metadata].map(async (address) =>
-          (await echo(address)) ? `${address} by echo` : [],
+      ],
+      shut: [
+        ...neighbours.flatMap((address): Way[] => [
+          { to: "the other VM", protocol: "tcp", address, port: 22 },
+          { to: "the other VM", protocol: "udp", address, port: WEB },
+          { to: "the other VM", protocol: "echo", address },
+        ]),
+        ...[other4, other6].flatMap((address) => everyProtocol("the other VM's gateway", address)),
+        ...[mine4, mine6].flatMap((address) =>
+          everyProtocol("the host at the gateway", address).filter(({ protocol }) => protocol !== "echo"),
         ),
-      ]);
-      assert.deepEqual(found.flat(), []);
-    });
-  }
+        ...[HOST, HOST6].flatMap((address) => everyProtocol("the host's outer address", address)),
+        ...[METADATA, METADATA6].flatMap((address) => everyProtocol("metadata", address)),
+        ...[OTHER, OTHER6].flatMap((address) => everyProtocol("another interface", address)),
+        ...["255.255.255.255", "224.0.0.1"].map(
+          (address): Way => ({ to: "all at once", protocol: "udp", address, port: ALL }),
+        ),
+      ],
+    };
+  };
+
+  /** Which ways lead from the outside to the first VM. */
+  const waysIn = async (): Promise<string[]> => {
+    const tries = [await addressOf(0, 4), await addressOf(0, 6)].flatMap((address) => [
+      {
+        what: `TCP to ${address}`,
+        isOpen: async () => (await outside.connect({ address, port: 22 }, 1)) > 0,
+      },
+      {
+        what: `UDP to ${address}`,
+        isOpen: async () => (await outside.udp({ address, port: WEB })) !== undefined,
+      },
+      { what: `echo to ${address}`, isOpen: () => outside.ping(address) },
+    ]);
+    const found: string[] = [];
+    for (const { what, isOpen } of tries) if (await isOpen()) found.push(what);
+    await outside.hangUp();
+    return found;
+  };
+
+  /** With which sources that are not its own the first VM is heard outside. */
+  const heardSources = async (round: string): Promise<string[]> => {
+    const sources = [await addressOf(1, 4), await addressOf(1, 6), "192.0.2.77", "2001:db8:77::77"];
+    for (const from of sources) {
+      const [to, family] = from.includes(":") ? [OUTSIDE6, "-6"] : [OUTSIDE, "-4"];
+      await output(0, `sudo -n perl /tmp/probe 'from ${to} ${WEB} ${family} ${from} ${round}'`);
+    }
+    const heard = await outside.received();
+    return sources.filter((from) => heard.some((line) => line.endsWith(`${round} from ${from}`)));
+  };
+
+  test("every way that is open to a VM, and every way that is shut, from both at once", async () => {
+    const tables = [await waysOf(0), await waysOf(1)];
+    const found = await Promise.all(
+      tables.map(async ({ open, shut }, index) => [await openWays(index, open), await openWays(index, shut)]),
+    );
+    for (const [index, { open }] of tables.entries()) assert.deepEqual(found[index], [open.map(nameOf), []]);
+    assert.deepEqual(await waysIn(), []);
+    assert.deepEqual(await heardSources("shut"), []);
+  });
+
+  test("control: with our chains open, all of these probes succeed", async () => {
+    await openOurChains();
+    const { shut } = await waysOf(0);
+    const found = [await openWays(0, shut), await waysIn(), await heardSources("control")];
+    await run("nft", ["delete", "table", "inet", "fleetingd"]);
+    const isBack = async () =>
+      (await run("nft", ["list", "tables"])).stdout.includes("table inet fleetingd\n") ? true : undefined;
+    await waitFor(isBack, { timeoutMs: 20_000, intervalMs: 100, what: "the rules" });
+    assert.deepEqual(found[0], shut.map(nameOf));
+    assert.deepEqual([found[1]?.length, found[2]?.length], [6, 4]);
+    assert.deepEqual(await openWays(0, shut), []);
+  });
 
   test("the outside sees the host's IPv4 address, and the VM's own IPv6 address", async () => {
     const seenAt = (address: string) =>
