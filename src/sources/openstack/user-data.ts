@@ -1,0 +1,44 @@
+/** A key for a machine that is set up by cloud-init, put beside the user data that it has anyway. */
+import { parseDocument, stringify, YAMLMap } from "yaml";
+
+const CLOUD_CONFIG = "#cloud-config";
+const BOUNDARY = "==fleetingd-part==";
+/** How cloud-init tells what a part is. */
+const TYPES: readonly [string, string][] = [
+  ["#!", "text/x-shellscript"],
+  ["#include", "text/x-include-url"],
+  ["#cloud-boothook", "text/cloud-boothook"],
+  ["#part-handler", "text/part-handler"],
+  ["## template: jinja", "text/jinja2"],
+];
+
+/** @param userData What a person has written; empty: nothing. */
+export function addCloudInitKey(userData: string, authorizedKey: string): string {
+  const own = `${CLOUD_CONFIG}\n${stringify({ ssh_authorized_keys: [authorizedKey] })}`;
+  if (userData.trim() === "") return own;
+  if (userData.startsWith(CLOUD_CONFIG)) {
+    const document = parseDocument(userData);
+    if (
+      document.errors.length === 0 &&
+      (document.contents === null || document.contents instanceof YAMLMap)
+    ) {
+      const keys: unknown = document.toJS()?.ssh_authorized_keys;
+      document.set("ssh_authorized_keys", [...(Array.isArray(keys) ? keys : []), authorizedKey]);
+      // What begins with this word is a comment to YAML, which keeps it.
+      return String(document);
+    }
+  }
+  return [
+    `Content-Type: multipart/mixed; boundary="${BOUNDARY}"\nMIME-Version: 1.0\n`,
+    `--${BOUNDARY}\n${asPart(userData)}`,
+    `--${BOUNDARY}\nContent-Type: text/cloud-config\n\n${own}`,
+    `--${BOUNDARY}--\n`,
+  ].join("\n");
+}
+
+function asPart(userData: string): string {
+  // Of several parts already: a part that has parts.
+  if (/^(content-type|mime-version):/i.test(userData)) return userData;
+  const [, type = "text/cloud-config"] = TYPES.find(([start]) => userData.startsWith(start)) ?? [];
+  return `Content-Type: ${type}\n\n${userData}`;
+}
