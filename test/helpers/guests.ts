@@ -86,7 +86,7 @@ function serve(client: Connection, guest: Guest, onLogin: () => void): void {
   });
   client.on("ready", onLogin);
   client.on("session", (accept) => {
-    accept().on("exec", (acceptExec, _reject, { command }) => execute(acceptExec(), command));
+    accept().on("exec", (acceptExec, _reject, { command }) => execute(acceptExec(), command, guest.username));
   });
 }
 
@@ -106,8 +106,10 @@ function isAllowed(context: AuthContext, guest: Guest): boolean {
   });
 }
 
-function execute(channel: ServerChannel, command: string): void {
-  const child = spawn("/bin/sh", ["-c", command], { stdio: ["ignore", "pipe", "pipe"] });
+function execute(channel: ServerChannel, command: string, username: string): void {
+  // The user is none of this host, but who asks is told what they expect.
+  const child = spawn("/bin/sh", ["-c", `id() { echo "$GUEST_USER"; }; ${command}`], {
+    env: { ...process.env, GUEST_USER: username }, stdio: ["ignore", "pipe", "pipe"] });
   child.stdout.pipe(channel, { end: false });
   child.stderr.pipe(channel.stderr, { end: false });
   child.once("close", (code) => {

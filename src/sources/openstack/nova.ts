@@ -52,10 +52,10 @@ export class Nova {
     this.#microversion = microversion;
   }
 
-  /** @returns its id */
-  async createServer(body: Readonly<Record<string, unknown>>, signal: AbortSignal): Promise<string> {
+  /** Can't be aborted: only the answer tells the id of what there is then. @returns that id */
+  async createServer(body: Readonly<Record<string, unknown>>): Promise<string> {
     try {
-      const response = await this.#compute({ method: "POST", path: "/servers", json: body, signal });
+      const response = await this.#compute({ method: "POST", path: "/servers", json: body });
       return z.object({ server: z.object({ id: z.string() }) }).parse(response.json()).server.id;
     } catch (error) {
       throw await this.#explainRefusal(error);

@@ -78,7 +78,8 @@ export class OpenStackCloud implements Cloud {
     const body = createRequest(serverSpec, wanted);
     // From here on a server may carry the instance's tag, though its id is not known yet.
     await save({});
-    const serverId = await nova.createServer(body, signal);
+    signal.throwIfAborted();
+    const serverId = await nova.createServer(body);
     await save({ serverId });
     phase("build");
     const server = await this.#untilActive(owner, serverId, signal);

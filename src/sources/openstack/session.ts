@@ -46,7 +46,7 @@ interface Token {
   project: string;
 }
 
-const MAX_CONCURRENT = 16;
+const MAX_CONCURRENT = 8;
 /** Before a token ends; a request that is under way then must still be within it. */
 const RENEW_BEFORE_MS = 60_000;
 

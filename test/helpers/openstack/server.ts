@@ -48,6 +48,7 @@ export async function startOpenStack(): Promise<OpenStack> {
   const installed = await installOpenStack();
   const directory = await mkdtemp(join(tmpdir(), "openstack-"));
   await cp(await initialState(installed), directory, { recursive: true });
+  await writeConfiguration(directory, installed);
   await writeFile(join(directory, "clouds.yaml"), CLOUDS_YAML);
   let processes = await startServices(directory, installed);
   const end = async (): Promise<void> => {
@@ -107,6 +108,7 @@ async function initialState(installed: Installation): Promise<string> {
     } finally {
       await Promise.all(processes.map(endChild));
     }
+    await rm(join(fresh, "requests.log"));
     await rename(fresh, state);
   });
   return state;

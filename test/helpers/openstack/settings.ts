@@ -152,6 +152,8 @@ function login(username: string) {
     project_domain_name: "Default",
     region_name: REGION,
     service_token_roles_required: "true",
+    // A token that was revoked is noticed as soon.
+    token_cache_time: "2",
   };
 }
 
