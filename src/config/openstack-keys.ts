@@ -29,10 +29,12 @@ const serverSpec = z
     tags: z.array(tag).max(MOST_TAGS).optional(),
     networks: z.union([z.array(table), z.enum(["auto", "none"])]).optional(),
     block_device_mapping_v2: z.array(table).optional(),
-    min_count: z.undefined("each instance is one server; leave it out"),
-    max_count: z.undefined("each instance is one server; leave it out"),
   })
-  .transform(({ min_count, max_count, ...spec }, context): ServerSpec => {
+  .transform((spec, context): ServerSpec => {
+    for (const count of ["min_count", "max_count"].filter((name) => name in spec)) {
+      const message = "each instance is one server; leave it out";
+      context.addIssue({ code: "custom", path: [count], message });
+    }
     const has = spec.image_name ?? spec.imageRef ?? spec.block_device_mapping_v2;
     if (has === undefined) {
       const message = "missing; what does it boot from? Or write imageRef, or block_device_mapping_v2";
@@ -74,7 +76,12 @@ export const openstackTable = z.strictObject({
       "What each server is made of: [Nova's request](https://docs.openstack.org/api-ref/compute/#create-server), passed through. " +
       "In `name` a `%d` becomes a number of the instance's own. `image_name` is looked up when a server is made, and replaces " +
       "`imageRef`. `security_groups` are names or ids, `user_data` is text or base64, `scheduler_hints` stand here as well.",
-    example: { name: "ci-%d", image_name: "debian-12", flavorRef: "4e9d4fa4", networks: [{ uuid: "f05e7f64" }] },
+    example: {
+      name: "ci-%d",
+      image_name: "debian-12",
+      flavorRef: "4e9d4fa4",
+      networks: [{ uuid: "f05e7f64" }],
+    },
   }),
   boot_time: key(duration(1, DAY_SECONDS).optional(), {
     kind: "duration",
@@ -93,7 +100,8 @@ export const openstackTable = z.strictObject({
   address_network: key(text.optional(), {
     meaning: "The name of the network whose address the runner connects to.",
     example: "ci-net",
-    defaultText: "the server's `accessIPv4`, else a floating address, else the first fixed one; IPv4 before IPv6",
+    defaultText:
+      "the server's `accessIPv4`, else a floating address, else the first fixed one; IPv4 before IPv6",
   }),
   ...remoteKeys,
 });

@@ -6,6 +6,7 @@ import { messageOf } from "../errors.ts";
 import { checkPool, type KnownNames, readPool } from "./check-pool.ts";
 import { formatDuration } from "./duration.ts";
 import { describeValue, explain, type Finding, nearest, unknownKey } from "./explain.ts";
+import { takeInlineSource } from "./inline-source.ts";
 import { key } from "./key.ts";
 import { DEFAULT_SOCKET } from "./paths.ts";
 import { POOL_FIELDS, type PoolKey, poolTable, toPoolConfig } from "./pool-keys.ts";
@@ -58,8 +59,12 @@ const DEFAULTS: PoolConfig = toPoolConfig(poolTable.parse({}));
  * @param json The JSON of `plugin_config`; undefined, empty or `null` if the runner has none.
  * @throws FleetingdError INVALID_CONFIG, whose message has one line for each error.
  */
-export function parsePluginConfig(json: string | undefined, config: Config): PluginPool {
-  const input = parseJson(json);
+export function parsePluginConfig(json: string | undefined, daemonConfig: Config): PluginPool {
+  const given = parseJson(json);
+  const other = takeInlineSource(given);
+  if (other !== undefined && other.findings.length > 0) throw failure(other.findings);
+  const input = other?.rest ?? given;
+  const config = { ...daemonConfig, sources: { ...daemonConfig.sources, ...other?.sources } };
   const inline = pick(input, POOL_KEYS);
   const own = pick(input, PLUGIN_KEYS);
   const plugin = pluginTable.safeParse(own);

@@ -2,11 +2,12 @@
 
 import type { Finding } from "./explain.ts";
 import { incusTable, toIncusConfig } from "./incus-keys.ts";
+import { openstackTable, toOpenStackConfig } from "./openstack-keys.ts";
 import { deepFreeze } from "./rename.ts";
 import { readTyped } from "./typed-table.ts";
 import type { SourceConfig } from "./types.ts";
 
-export const sourceTables = { incus: incusTable } as const;
+export const sourceTables = { incus: incusTable, openstack: openstackTable } as const;
 export type SourceType = keyof typeof sourceTables;
 
 /** The source that a table means, or all that is wrong with it. */
@@ -16,9 +17,13 @@ export function readSource(input: unknown): { source: SourceConfig } | { finding
   return { source: deepFreeze(toSourceConfig(result.table)) };
 }
 
-function toSourceConfig(table: Parameters<typeof toIncusConfig>[0]): SourceConfig {
+type SourceTable = Parameters<typeof toIncusConfig>[0] | Parameters<typeof toOpenStackConfig>[0];
+
+function toSourceConfig(table: SourceTable): SourceConfig {
   switch (table.type) {
     case "incus":
       return toIncusConfig(table);
+    case "openstack":
+      return toOpenStackConfig(table);
   }
 }

@@ -8,6 +8,7 @@ import type { LocalService, ServiceName } from "../network/services.ts";
 import type { VmSubnet } from "../network/slots.ts";
 import type { IncusConfig } from "../sources/incus/config.ts";
 import type { ListenAddress } from "./values.ts";
+import type { OpenStackConfig } from "../sources/openstack/config.ts";
 
 export interface Config {
   readonly daemon: DaemonConfig;
@@ -136,7 +137,7 @@ export interface PoolConfig {
 }
 
 /** A cloud and what its instances are made of; the clouds' own types. */
-export type SourceConfig = IncusConfig;
+export type SourceConfig = IncusConfig | OpenStackConfig;
 
 /** Where a base image comes from; the images' own type, under the name that it has in the configuration. */
 export type ImageConfig = ImageSource;

@@ -10,6 +10,7 @@ import { prepareDebianPrograms } from "./debian-programs.ts";
 import { buildGoTests } from "./go-tests.ts";
 import { prepareIncusServer } from "./incus-server.ts";
 import { preparePromtool } from "./promtool.ts";
+import { installOpenStack } from "./openstack/install.ts";
 import { buildStandInVm } from "./stand-in-vm.ts";
 import { prepareTinyGuest } from "./tiny-guest.ts";
 
@@ -30,6 +31,8 @@ say("Debian programs");
 await prepareDebianPrograms();
 say("promtool");
 await preparePromtool();
+say("OpenStack");
+await installOpenStack();
 say("Go modules");
 await buildGoTests("provisioning");
 await buildGoTests("taskscaler");

@@ -109,7 +109,9 @@ function isAllowed(context: AuthContext, guest: Guest): boolean {
 function execute(channel: ServerChannel, command: string, username: string): void {
   // The user is none of this host, but who asks is told what they expect.
   const child = spawn("/bin/sh", ["-c", `id() { echo "$GUEST_USER"; }; ${command}`], {
-    env: { ...process.env, GUEST_USER: username }, stdio: ["ignore", "pipe", "pipe"] });
+    env: { ...process.env, GUEST_USER: username },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   child.stdout.pipe(channel, { end: false });
   child.stderr.pipe(channel.stderr, { end: false });
   child.once("close", (code) => {

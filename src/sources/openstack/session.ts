@@ -55,6 +55,8 @@ export class Session {
   readonly #keystone: ApiClient;
   readonly #services: ApiClient;
   #token: Promise<Token> | undefined;
+  /** Many requests may be refused at once. */
+  #renewing: Promise<Token> | undefined;
   #secret = "";
 
   constructor(options: SessionOptions) {
@@ -97,16 +99,21 @@ export class Session {
   }
 
   async #current(): Promise<Token> {
-    const token = await this.#token;
+    const known = this.#token;
+    const token = await known;
     if (token !== undefined && Date.now() < token.renewAt) return token;
-    this.#token = this.#logIn();
+    // Of all who see that it ends, one renews it.
+    if (this.#token === known || this.#token === undefined) this.#token = this.#logIn();
     return this.#token;
   }
 
   /** The server refuses the token: it was revoked, perhaps, and the credentials were not. */
   async #renew(): Promise<boolean> {
-    this.#token = this.#logIn();
-    await this.#token;
+    this.#renewing ??= this.#logIn().finally(() => {
+      this.#renewing = undefined;
+    });
+    this.#token = this.#renewing;
+    await this.#renewing;
     return true;
   }
 

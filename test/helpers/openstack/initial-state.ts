@@ -20,6 +20,8 @@ import {
 
 const PYTHON_FILES = new URL("python/", import.meta.url).pathname;
 const LONGEST_COMMAND_MS = 300_000;
+/** Neutron's own quotas are larger. */
+export const PLENTY = { instances: 100, cores: 100, ram: -1 };
 const SERVICES = Object.keys(PORTS) as ServiceName[];
 
 export async function writeConfiguration(directory: string, { venv }: Installation): Promise<void> {
@@ -113,6 +115,9 @@ export async function makeSmallCloud(): Promise<void> {
   });
   const roles = await rolesOf(admin);
   await makeUser(admin, { name: "demo", password: DEMO_PASSWORD, project, roles: [roles["member"]] });
+  // So that a test can act in the project without being the user whom it revokes.
+  await admin.call("keystone", "PUT", `/projects/${project}/users/${admin.userId}/roles/${roles["admin"]}`);
+  await admin.call("nova", "PUT", `/os-quota-sets/${project}`, { quota_set: PLENTY });
   const flavors = [
     { name: "tiny", id: "1", ram: 64, vcpus: 1, disk: 1 },
     { name: "large", id: "4", ram: 8192, vcpus: 4, disk: 80 },

@@ -1,29 +1,32 @@
 /**
  * OpenStack 2025.1 with the services' real code on SQLite: Keystone, Placement, Glance, Neutron and Nova with its own fake
  * driver, which tests steer (steered_driver.py). It listens on fixed ports of the loopback, so that there is one in a network
- * namespace; its users are `admin` and `demo`.
+ * namespace; its users are `admin` and `demo`, whose projects have the same names.
  */
 import { spawn } from "node:child_process";
 import { openSync } from "node:fs";
 import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type ChildProcess, endChild, hasEnded } from "../../../src/host/child.ts";
+import { type ChildProcess, exitOf, hasEnded } from "../../../src/host/child.ts";
 import { exists, readTextIfExists, removeTree } from "../../../src/host/files.ts";
 import { withLock } from "../../../src/host/lock.ts";
 import { waitFor } from "../../../src/host/wait.ts";
 import { type CloudUser, logInAs } from "./admin.ts";
 import { makeServiceUsers, makeSmallCloud, makeTables, writeConfiguration } from "./initial-state.ts";
 import { type Installation, installOpenStack } from "./install.ts";
-import { ADMIN_PASSWORD, CLOUDS_YAML, DEMO_PASSWORD, PORTS, type ServiceName, urlOf } from "./settings.ts";
+import { ADMIN_PASSWORD, CLOUDS_YAML, PORTS, type ServiceName, urlOf } from "./settings.ts";
 
 export interface OpenStack {
   /** Where it runs; `clouds.yaml` is there. */
   readonly directory: string;
   readonly admin: CloudUser;
+  /** An administrator in the project `demo`, whom nothing happens to that happens to the user of that name. */
   readonly demo: CloudUser;
-  /** Ends it and starts it again on what it holds. */
-  restart(): Promise<void>;
+  /** Ends the services as a crash would. */
+  stopServices(): Promise<void>;
+  /** On what they hold. */
+  startServices(): Promise<void>;
   stop(): Promise<void>;
   /** All requests that it has had since the last call: `nova POST /v2.1/servers`. */
   requests(): Promise<string[]>;
@@ -41,8 +44,8 @@ export interface OpenStack {
 }
 
 const PYTHON_FILES = new URL("python/", import.meta.url).pathname;
-const START_TIMEOUT_MS = 120_000;
-const STATE_VERSION = 1;
+const START_TIMEOUT_MS = 240_000;
+const STATE_VERSION = 2;
 
 export async function startOpenStack(): Promise<OpenStack> {
   const installed = await installOpenStack();
@@ -52,15 +55,15 @@ export async function startOpenStack(): Promise<OpenStack> {
   await writeFile(join(directory, "clouds.yaml"), CLOUDS_YAML);
   let processes = await startServices(directory, installed);
   const end = async (): Promise<void> => {
-    await Promise.all(processes.map(endChild));
+    await Promise.all(processes.map(kill));
   };
   let faults = 0;
   return {
     directory,
     admin: await logInAs({ name: "admin", password: ADMIN_PASSWORD, project: "admin" }),
-    demo: await logInAs({ name: "demo", password: DEMO_PASSWORD, project: "demo" }),
-    async restart() {
-      await end();
+    demo: await logInAs({ name: "admin", password: ADMIN_PASSWORD, project: "demo" }),
+    stopServices: end,
+    async startServices() {
       processes = await startServices(directory, installed);
     },
     async stop() {
@@ -106,7 +109,7 @@ async function initialState(installed: Installation): Promise<string> {
       processes.push(...(await startServices(fresh, installed, ["placement", "glance", "neutron", "nova"])));
       await makeSmallCloud();
     } finally {
-      await Promise.all(processes.map(endChild));
+      await Promise.all(processes.map(kill));
     }
     await rm(join(fresh, "requests.log"));
     await rename(fresh, state);
@@ -123,7 +126,7 @@ async function startServices(
   try {
     await Promise.all(names.map((name, index) => untilAnswers(name, processes[index], directory)));
   } catch (error) {
-    await Promise.all(processes.map(endChild));
+    await Promise.all(processes.map(kill));
     throw error;
   }
   return processes;
@@ -153,6 +156,12 @@ function startService(name: ServiceName, directory: string, { python }: Installa
       PYTHONDONTWRITEBYTECODE: "1",
     },
   });
+}
+
+/** What counts is on disk; and some of them take a minute to end when they are asked to. */
+async function kill(child: ChildProcess): Promise<void> {
+  child.kill("SIGKILL");
+  await exitOf(child);
 }
 
 async function untilAnswers(

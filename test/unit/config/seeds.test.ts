@@ -1,0 +1,86 @@
+/** What other fleeting plugins print as their example is taken by this one as it stands. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { parsePluginConfig } from "../../../src/config/plugin-config.ts";
+import { plainValue, readToml } from "../../../src/config/toml.ts";
+import { parseConfig } from "../../../src/config.ts";
+
+const NOTHING = parseConfig([]);
+
+function exampleOf(text: string): unknown {
+  const result = readToml("example", text);
+  assert.ok("table" in result);
+  return JSON.parse(JSON.stringify(plainValue(result.table)));
+}
+
+describe("fleeting-plugin-openstack's example", () => {
+  const EXAMPLE = `
+cloud = "runner"
+clouds_config = "/etc/gitlab-runner/clouds.yaml"
+name = "scaling-runner-stack-id"
+nova_microversion = "2.79" # train+
+boot_time = "10m"
+use_ignition = true
+
+[server_spec]
+name = "scaling-runner-%d"
+description = "GitLab CI Docker runners with autoscaling"
+tags = ["GitLab", "CI", "Docker", "Scaling"]
+imageRef = "d5460af5-83f3-47d7-9c4f-80294c66b267"
+image_name = "flatcar"
+flavorRef = "4e9d4fa4-a703-4850-8bc1-58b5e139ab57"
+networks = [ { uuid = "f05e7f64-9e0f-4c5c-acb0-b636000d7301" } ]
+security_groups = [ "cee22d91-bb9a-455d-be88-e911d3cb066a" ]
+scheduler_hints = { group = "a9c941cb-5b34-46e0-8fc6-7471e3b77c75" }
+user_data = '''
+{
+  "ignition": { "version": "3.4.0" },
+  "storage": { "files": [ { "path": "/etc/flatcar/update.conf", "contents": { "source": "data:,SERVER%3Ddisabled" } } ] }
+}
+'''
+`;
+  const example = exampleOf(EXAMPLE) as Record<string, unknown>;
+  const read = (more: Record<string, unknown> = {}) =>
+    parsePluginConfig(JSON.stringify({ ...example, ...more }), NOTHING);
+
+  test("means a pool in that cloud", () => {
+    const { pool, inline, group } = read();
+    assert.equal(inline, true);
+    assert.equal(group, "scaling-runner-stack-id");
+    assert.deepEqual([pool.warmInstances, pool.maxInstances], [0, 1_000]);
+    const [source, ...others] = pool.sources;
+    assert.deepEqual(others, []);
+    assert.ok(source?.config?.type === "openstack");
+    const { cloud, cloudsConfig, novaMicroversion, bootTimeMs, useIgnition, serverSpec, createTimeoutMs } =
+      source.config;
+    assert.deepEqual([cloud, cloudsConfig], ["runner", "/etc/gitlab-runner/clouds.yaml"]);
+    assert.deepEqual([novaMicroversion, bootTimeMs, useIgnition], ["2.79", 600_000, true]);
+    assert.deepEqual(serverSpec, example["server_spec"]);
+    assert.ok(createTimeoutMs > 600_000, "the console is waited for as long as boot_time says");
+  });
+
+  test("may have keys of a pool beside it, and is the same pool again", () => {
+    const { pool, poolName } = read({ warm_instances: 2, max_instances: 16 });
+    assert.deepEqual([pool.warmInstances, pool.maxInstances], [2, 16]);
+    assert.equal(read({ warm_instances: 2, max_instances: 16 }).poolName, poolName);
+    assert.notEqual(read().poolName, poolName);
+  });
+
+  test("says which key is wrong and what to write", () => {
+    const spec = example["server_spec"] as Record<string, unknown>;
+    const cases: [Record<string, unknown>, RegExp][] = [
+      [{ nova_microversion: "2.40" }, /nova_microversion: must be 2\.52 or newer/],
+      [{ boot_time: "soon" }, /boot_time: expected a duration such as/],
+      [{ clouds_config: "clouds.yaml" }, /clouds_config: expected an absolute path/],
+      [{ server_spec: { ...spec, flavorRef: undefined } }, /server_spec\.flavorRef: .*missing/],
+      [
+        { server_spec: { ...spec, image_name: undefined, imageRef: undefined } },
+        /image_name: missing; what does it boot from/,
+      ],
+      [{ server_spec: { ...spec, max_count: 3 } }, /server_spec\.max_count: each instance is one server/],
+      [{ server_spec: { ...spec, tags: ["a,b"] } }, /server_spec\.tags\[0\]: expected a tag/],
+      [{ clouds_confg: "/x" }, /clouds_confg: there is no such key; did you mean/],
+    ];
+    for (const [more, pattern] of cases) assert.throws(() => read(more), pattern);
+  });
+});
