@@ -17,7 +17,7 @@ import { describeCloud } from "./conformance.ts";
 
 failOnLeaks();
 
-const PATIENCE_MS = 180_000;
+const PATIENCE_MS = 300_000;
 const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIILfmDBRaYyzEcjWzqYhKoeVhJ6UWb1RTQXhkKWUGwkY";
 
 describe("OpenStack", () => {
@@ -52,8 +52,8 @@ describe("OpenStack", () => {
     maxConcurrentCreates: 8,
     maxConcurrentDeletes: 8,
     requestTimeoutMs: 60_000,
-    createTimeoutMs: 90_000,
-    deleteTimeoutMs: 60_000,
+    createTimeoutMs: 240_000,
+    deleteTimeoutMs: 120_000,
     pollIntervalMs: 1_000,
     missedPolls: 2,
     costPerHour: 0,

@@ -109,10 +109,12 @@ export class Session {
 
   /** The server refuses the token: it was revoked, perhaps, and the credentials were not. */
   async #renew(): Promise<boolean> {
-    this.#renewing ??= this.#logIn().finally(() => {
-      this.#renewing = undefined;
-    });
-    this.#token = this.#renewing;
+    if (this.#renewing === undefined) {
+      this.#token = this.#logIn();
+      this.#renewing = this.#token.finally(() => {
+        this.#renewing = undefined;
+      });
+    }
     await this.#renewing;
     return true;
   }
