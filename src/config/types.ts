@@ -7,8 +7,8 @@ import type { AllowedDestination, Ports } from "../network/policy.ts";
 import type { LocalService, ServiceName } from "../network/services.ts";
 import type { VmSubnet } from "../network/slots.ts";
 import type { IncusConfig } from "../sources/incus/config.ts";
-import type { ListenAddress } from "./values.ts";
 import type { OpenStackConfig } from "../sources/openstack/config.ts";
+import type { ListenAddress } from "./values.ts";
 
 export interface Config {
   readonly daemon: DaemonConfig;

@@ -9,8 +9,8 @@ import { IMAGES } from "./daemon.ts";
 import { prepareDebianPrograms } from "./debian-programs.ts";
 import { buildGoTests } from "./go-tests.ts";
 import { prepareIncusServer } from "./incus-server.ts";
-import { preparePromtool } from "./promtool.ts";
 import { installOpenStack } from "./openstack/install.ts";
+import { preparePromtool } from "./promtool.ts";
 import { buildStandInVm } from "./stand-in-vm.ts";
 import { prepareTinyGuest } from "./tiny-guest.ts";
 
