@@ -179,6 +179,7 @@ export class OpenStackCloud implements Cloud {
   async #untilActive(owner: Owner, serverId: string, signal: AbortSignal): Promise<Server> {
     const poll = this.#poll(owner, await this.#connect());
     let missing = 0;
+    let isUnexplained = false;
     return poll.until((servers) => {
       const server = servers.find(({ id }) => id === serverId);
       if (server === undefined && ++missing < UNLISTED_POLLS) return undefined;
@@ -186,7 +187,10 @@ export class OpenStackCloud implements Cloud {
         throw new FleetingdError("NOT_FOUND", `the server ${serverId} vanished while it was built`);
       }
       if (server.status === "ACTIVE") return server;
-      if (ENDED.has(server.status)) throw failedBuild(server);
+      if (!ENDED.has(server.status)) return undefined;
+      if (server.fault !== undefined || isUnexplained) throw failedBuild(server);
+      // Nova writes the status first, and the reason a moment later.
+      isUnexplained = true;
       return undefined;
     }, signal);
   }

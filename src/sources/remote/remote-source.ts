@@ -52,7 +52,7 @@ export class RemoteSource implements Source {
   constructor(options: RemoteSourceOptions) {
     this.name = options.name;
     this.#options = options;
-    this.#watch = new Watch({ ...options, ...options.config, health: this.#health, known: this.#known });
+    this.#watch = new Watch({ ...options, health: this.#health, known: this.#known });
   }
 
   onLost(listener: (id: string, reason: string) => void): void {

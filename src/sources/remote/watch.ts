@@ -5,6 +5,7 @@
 import { describeError, messageOf } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Cloud, ListedMachine, Owner } from "./cloud.ts";
+import type { RemoteConfig } from "./config.ts";
 import type { Health } from "./health.ts";
 
 export interface WatchOptions {
@@ -13,10 +14,7 @@ export interface WatchOptions {
   health: Health;
   /** Ids of all that the pool knows. */
   known: ReadonlySet<string>;
-  pollIntervalMs: number;
-  missedPolls: number;
-  requestTimeoutMs: number;
-  deleteTimeoutMs: number;
+  config: Pick<RemoteConfig, "pollIntervalMs" | "missedPolls" | "requestTimeoutMs" | "deleteTimeoutMs">;
   logger: Logger;
 }
 
@@ -78,24 +76,23 @@ export class Watch {
     this.#timer = setTimeout(() => {
       this.#polling = this.#poll().finally(() => {
         this.#polling = undefined;
-        const pauseMs = this.#options.pollIntervalMs * 2 ** Math.min(this.#failures, 10);
+        const { pollIntervalMs } = this.#options.config;
+        const pauseMs = pollIntervalMs * 2 ** Math.min(this.#failures, 10);
         const isPending = this.#again && this.#failures === 0;
         this.#again = false;
         this.#schedule(
-          isPending
-            ? CHANGE_DELAY_MS
-            : Math.max(this.#options.pollIntervalMs, Math.min(LONGEST_PAUSE_MS, pauseMs)),
+          isPending ? CHANGE_DELAY_MS : Math.max(pollIntervalMs, Math.min(LONGEST_PAUSE_MS, pauseMs)),
         );
       });
     }, delayMs);
   }
 
   async #poll(): Promise<void> {
-    const { cloud, owner, health, logger, requestTimeoutMs } = this.#options;
+    const { cloud, owner, health, logger, config } = this.#options;
     const expected = [...this.#missed.keys()];
     const signal = AbortSignal.any([
       this.#ended.signal,
-      AbortSignal.timeout(LIST_TIMEOUTS * requestTimeoutMs),
+      AbortSignal.timeout(LIST_TIMEOUTS * config.requestTimeoutMs),
     ]);
     try {
       const listed = await cloud.list(owner, signal);
@@ -127,7 +124,7 @@ export class Watch {
       }
       const missed = machine === undefined ? before + 1 : 0;
       this.#missed.set(id, missed);
-      if (missed < this.#options.missedPolls) continue;
+      if (missed < this.#options.config.missedPolls) continue;
       this.#lose(
         id,
         `its machine is gone: ${this.#options.cloud.description} did not list it ${missed} times`,
@@ -141,7 +138,7 @@ export class Watch {
   }
 
   async #removeStrangers(listed: readonly ListedMachine[]): Promise<void> {
-    const { cloud, known, owner, logger, deleteTimeoutMs } = this.#options;
+    const { cloud, known, owner, logger, config } = this.#options;
     const nobodys = listed.filter(({ id }) => !known.has(id));
     for (const id of this.#strangers.keys()) {
       if (!nobodys.some((machine) => machine.id === id)) this.#strangers.delete(id);
@@ -156,7 +153,7 @@ export class Watch {
         source: cloud.description,
       });
       try {
-        const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(deleteTimeoutMs)]);
+        const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(config.deleteTimeoutMs)]);
         await cloud.remove({ id, owner, data: {} }, signal);
       } catch (error) {
         logger.warn("a machine that has no record could not be removed, which is tried again", {

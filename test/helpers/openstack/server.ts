@@ -54,21 +54,24 @@ export async function startOpenStack(): Promise<OpenStack> {
   await writeConfiguration(directory, installed);
   await writeFile(join(directory, "clouds.yaml"), CLOUDS_YAML);
   let processes = await startServices(directory, installed);
+  const admin = await logInAs({ name: "admin", password: ADMIN_PASSWORD, project: "admin" });
+  await untilComputes(admin);
   const end = async (): Promise<void> => {
     await Promise.all(processes.map(kill));
   };
   let faults = 0;
   return {
     directory,
-    admin: await logInAs({ name: "admin", password: ADMIN_PASSWORD, project: "admin" }),
+    admin,
     demo: await logInAs({ name: "admin", password: ADMIN_PASSWORD, project: "demo" }),
     stopServices: end,
     async startServices() {
       processes = await startServices(directory, installed);
+      await untilComputes(admin);
     },
     async stop() {
       await end();
-      await removeTree(directory);
+      if (process.env["KEEP_OPENSTACK"] === undefined) await removeTree(directory);
     },
     async requests() {
       const log = join(directory, "requests.log");
@@ -181,6 +184,17 @@ async function untilAnswers(
     }
   };
   await waitFor(answers, { timeoutMs: START_TIMEOUT_MS, intervalMs: 100, what: `${name} to answer` });
+}
+
+/** The scheduler takes no host whose last sign of life, which is kept, is a minute old. */
+async function untilComputes(admin: CloudUser): Promise<void> {
+  const computes = async (): Promise<true | undefined> => {
+    const { services } = (await admin.call("nova", "GET", "/os-services?binary=nova-compute")) as {
+      services: { state: string }[];
+    };
+    return services.some(({ state }) => state === "up") ? true : undefined;
+  };
+  await waitFor(computes, { timeoutMs: START_TIMEOUT_MS, intervalMs: 200, what: "nova-compute to be up" });
 }
 
 async function lastOutput(directory: string, name: string): Promise<string> {

@@ -102,6 +102,7 @@ export function configFiles(venv: string): Readonly<Record<string, string>> {
         compute_driver: "steered.SteeredDriver",
         // Room for as many as the quotas allow.
         max_concurrent_builds: "20",
+        report_interval: "1",
       },
       api: { auth_strategy: "keystone" },
       api_database: database("nova_api"),

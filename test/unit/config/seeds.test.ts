@@ -84,3 +84,95 @@ user_data = '''
     for (const [more, pattern] of cases) assert.throws(() => read(more), pattern);
   });
 });
+
+describe("fleeting-plugin-incus's example", () => {
+  const EXAMPLE = `
+incus_image = "runner-base"                    # Incus image/alias to use
+incus_instance_key_path = "/opt/ssh-fleeting/id_ed25519"  # SSH private key for VM access
+incus_instance_size = "c5-m10"                 # VM size: c5-m10 (5 CPU, 10GB) or t2.micro (AWS-style)
+incus_disk_size = "100GiB"                     # Root disk size (default: 100GiB)
+incus_startup_timeout = 120                    # VM startup timeout in seconds (default: 120)
+incus_operation_timeout = 60                   # Incus operation timeout in seconds (default: 60)
+incus_naming_scheme = "runner-$random"         # Naming scheme for VMs (default: runner-$random)
+incus_delete_only_own_vms = true               # Only delete VMs matching naming scheme (default: true)
+max_instances = 5                              # Maximum number of VMs (default: 5)
+`;
+  const example = exampleOf(EXAMPLE) as Record<string, unknown>;
+  const read = (config: Record<string, unknown>) => parsePluginConfig(JSON.stringify(config), NOTHING);
+  const sourceOf = (config: Record<string, unknown>) => {
+    const [source, ...others] = read(config).pool.sources;
+    assert.deepEqual(others, []);
+    assert.ok(source?.config?.type === "incus");
+    return source.config;
+  };
+
+  test("means a pool of VMs at the local server", () => {
+    const { pool, inline, group } = read(example);
+    assert.deepEqual([inline, group], [true, undefined]);
+    assert.deepEqual([pool.warmInstances, pool.maxInstances], [0, 5]);
+    const source = sourceOf(example);
+    assert.deepEqual([source.url, source.socketPath], [undefined, "/var/lib/incus/unix.socket"]);
+    assert.deepEqual([source.image, source.instanceType], ["runner-base", "virtual-machine"]);
+    assert.deepEqual([source.vcpus, source.memoryMiB, source.diskSize], [5, 10_240, "100GiB"]);
+    assert.deepEqual([source.createTimeoutMs, source.deleteTimeoutMs], [120_000, 60_000]);
+    assert.deepEqual([source.nameTemplate, source.maxInstances], ["runner-$random", 5]);
+    assert.equal(source.sshKeyPath, "/opt/ssh-fleeting/id_ed25519");
+  });
+
+  test("has the plugin's defaults where it says nothing, and a key for each instance where it has none", () => {
+    const source = sourceOf({ incus_instance_size: "t3.small" });
+    assert.deepEqual([source.image, source.diskSize, source.maxInstances], ["runner-base", "10GiB", 20]);
+    assert.deepEqual([source.vcpus, source.memoryMiB], [2, 2_048]);
+    assert.deepEqual([source.createTimeoutMs, source.deleteTimeoutMs], [120_000, 60_000]);
+    assert.equal(source.sshKeyPath, undefined);
+  });
+
+  test("may name another server, and says which key is wrong in its own words", () => {
+    assert.equal(sourceOf({ ...example, project: "ci" }).project, "ci");
+    const cases: [Record<string, unknown>, RegExp][] = [
+      [{ incus_instance_size: "big" }, /incus_instance_size: /],
+      [{ incus_startup_timeout: 0 }, /incus_startup_timeout: must be from 1s/],
+      [{ incus_naming_scheme: "runner" }, /incus_naming_scheme: expected a name with \$random/],
+      [{ incus_instance_key_path: "id" }, /incus_instance_key_path: expected an absolute path/],
+      [{ incus_delete_only_own_vms: false }, /incus_delete_only_own_vms: must be true, .*leave it out/],
+      [{ incus_imgae: "x" }, /incus_imgae: there is no such key/],
+    ];
+    for (const [more, pattern] of cases) assert.throws(() => read({ ...example, ...more }), pattern);
+  });
+});
+
+describe("fleeting-plugin-vcd's example", () => {
+  const EXAMPLE = `
+name = "my-runner"
+url = "https://vcd.example.com/api"
+org = "MyOrg"
+token = "your-api-token"
+virtual_datacenter = "MyVDC"
+network = "MyNetwork"
+ip_allocation_mode = "POOL"
+instance_group_name = "gitlab-runners"
+vapp_name_prefix = "gitlab-runner"
+catalog = "MyCatalog"
+template = "Ubuntu-22.04"
+storage_profile = "MyStorageProfile"
+cpu_count = 4
+cores_per_socket = 2
+memory_mb = 8192
+disk_size_gb = 100
+debug_server_addr = "127.0.0.1:27060"
+`;
+
+  test("is refused with what to write instead, and without the token", () => {
+    assert.throws(
+      () => parsePluginConfig(JSON.stringify(exampleOf(EXAMPLE)), NOTHING),
+      (error: Error) => {
+        assert.match(
+          error.message,
+          /virtual_datacenter: there is no source for VMware Cloud Director .*pool = /,
+        );
+        assert.doesNotMatch(error.message, /your-api-token/);
+        return true;
+      },
+    );
+  });
+});
