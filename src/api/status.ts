@@ -115,8 +115,12 @@ export const statusSchema = z.object({
   version: z.string(),
   pid: z.number().int(),
   uptimeSeconds: z.number(),
-  accelerator: z.string().describe("how guests are executed: kvm, or tcg where there is no working KVM"),
-  hypervisor: z.string().describe("the hypervisor and its version"),
+  accelerator: z
+    .string()
+    .describe(
+      "how guests are executed: kvm, or tcg where there is no working KVM; none where all pools are elsewhere",
+    ),
+  hypervisor: z.string().describe("the hypervisor and its version, or none"),
   confinement: z.string().describe("what the processes of VMs are held to, half a sentence"),
   connections: z
     .object({ entries: z.number().int(), limit: z.number().int(), isNearlyFull: z.boolean() })

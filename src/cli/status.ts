@@ -30,7 +30,7 @@ export function renderStatus(status: DaemonStatus): string[] {
   const { version, pid, uptimeSeconds, hypervisor, accelerator, confinement } = status;
   return [
     `fleetingd ${version}, process ${pid}, up ${formatAge(uptimeSeconds)}`,
-    `hypervisor ${hypervisor} (${accelerator})`,
+    ...(accelerator === "none" ? [] : [`hypervisor ${hypervisor} (${accelerator})`]),
     `VMs run ${confinement}`,
     ...connectionsOf(status),
     "",

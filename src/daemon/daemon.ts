@@ -18,12 +18,12 @@ import { Clouds, readDaemonId } from "./clouds.ts";
 import type { DaemonPoolContext } from "./daemon-pool.ts";
 import { createEventHub, type EventHub } from "./event-hub.ts";
 import { createEventHistory, createLogHistory, type History } from "./history.ts";
-import { checkHost, checkPools } from "./host-checks.ts";
+import { checkHost, checkPools, needsHost } from "./host-checks.ts";
 import { lockHost } from "./host-lock.ts";
 import { ImageCollector } from "./image-collector.ts";
 import { ImageRefresher } from "./image-refresher.ts";
 import { loadInlinePools } from "./inline-pools.ts";
-import { openLocalHost } from "./local-host.ts";
+import { OnDemandHost, openLocalHost } from "./local-host.ts";
 import { takeSnapshot } from "./metrics-snapshot.ts";
 import { startOrphanWatch } from "./orphans.ts";
 import { PoolRegistry } from "./pool-registry.ts";
@@ -52,8 +52,10 @@ export async function startDaemon(
   logs: History<LogEntry> = createLogHistory(),
 ): Promise<Daemon> {
   await isLeftOver(config.daemon.socketPath);
-  await checkHost();
-  await checkVmUsers(config.daemon.vmUsers);
+  if (needsHost(Object.values(config.pools))) {
+    await checkHost();
+    await checkVmUsers(config.daemon.vmUsers);
+  }
   await checkPools(Object.entries(config.pools), []);
   const unlock = await lockHost(config.daemon.stateDirectory);
   try {
@@ -75,13 +77,13 @@ async function start(
   const hub = createEventHub();
   const events = createEventHistory(hub);
   const context = await openContext(config, logger, hub);
-  const { host, facts } = context;
+  const { local } = context;
   const pools = new PoolRegistry(context);
   const groups = new Groups();
-  const about = { version, accelerator: facts.accelerator, hypervisor: host.hypervisor.description };
+  const about = () => ({ version, ...local.description });
   const metrics = createMetrics(() => {
     const { unreadableRecords } = pools;
-    return takeSnapshot({ ...about, pools: pools.all(), unreadableRecords, plugins: groups.count });
+    return takeSnapshot({ ...about(), pools: pools.all(), unreadableRecords, plugins: groups.count });
   });
   hub.subscribe(metrics.observe);
   let stopMetrics = async (): Promise<void> => undefined;
@@ -102,9 +104,8 @@ async function start(
       poolFor: (json) => pools.forPlugin(json),
       status: async () =>
         daemonStatus({
-          ...about,
+          ...about(),
           uptimeMs: performance.now() - startedAt,
-          confinement: facts.confinement,
           connections: await readConnectionTable(),
           pools: pools.all(),
           nextPrebuildIn: (pool) => refresher.nextIn(pool),
@@ -138,7 +139,8 @@ async function start(
         if (removeVms) await Promise.all(pools.all().map(({ pool }) => pool.clear(REMOVE_TIMEOUT_MS)));
         await api.close();
         await pools.stop();
-        await (removeVms ? host.fabric.close() : host.fabric.release());
+        const fabric = local.opened?.host.fabric;
+        await (removeVms ? fabric?.close() : fabric?.release());
         await unlock();
       },
     };
@@ -146,7 +148,8 @@ async function start(
     await stopMetrics();
     await pools.stop();
     // Rules stay for as long as there are VMs behind them.
-    if ((await host.fabric.listTaps()).length === 0) await host.fabric.close();
+    const fabric = local.opened?.host.fabric;
+    if ((await fabric?.listTaps())?.length === 0) await fabric?.close();
     throw error;
   }
 }
@@ -168,7 +171,7 @@ async function openContext(config: Config, logger: Logger, hub: EventHub): Promi
   return {
     config,
     inline,
-    ...(await openLocalHost(config, all, logger)),
+    local: new OnDemandHost(() => openLocalHost(config, all, logger)),
     clouds: new Clouds(await readDaemonId(config.daemon.stateDirectory), logger),
     journal: createJournal(config.daemon.stateDirectory),
     limits: {

@@ -13,6 +13,11 @@ export function usesHost(pool: PoolConfig): boolean {
   return pool.sources.some(({ config }) => config === undefined);
 }
 
+/** Where no pool is known, the runners' own will be on this host. */
+export function needsHost(pools: readonly PoolConfig[]): boolean {
+  return pools.length === 0 || pools.some(usesHost);
+}
+
 export type NamedPool = readonly [name: string, pool: PoolConfig];
 
 export const TUN_DEVICE = "/dev/net/tun";

@@ -12,8 +12,9 @@ import { hostResolvers } from "../network/resolvers.ts";
 import type { VmSubnet } from "../network/slots.ts";
 import { Admission } from "../sources/local/admission.ts";
 import type { LocalHost } from "../sources/local/host.ts";
-import { type NamedPool, usesHost } from "./host-checks.ts";
+import { checkHost, type NamedPool, usesHost } from "./host-checks.ts";
 import { policyOf } from "./pool-policy.ts";
+import { checkVmUsers } from "./vm-users.ts";
 
 export interface HostFacts {
   accelerator: "kvm" | "tcg";
@@ -23,12 +24,59 @@ export interface HostFacts {
   dnsServers: readonly string[];
 }
 
-/** @throws FleetingdError MISSING_PROGRAM, PERMISSION, UNAVAILABLE */
+export interface OpenedHost {
+  readonly host: LocalHost;
+  readonly facts: HostFacts;
+}
+
+/** Opened when the first pool needs it: a host whose pools are all at clouds need not be able to have VMs. */
+export class OnDemandHost {
+  readonly #open: () => Promise<OpenedHost>;
+  #opening: Promise<OpenedHost> | undefined;
+  #opened: OpenedHost | undefined;
+
+  constructor(open: () => Promise<OpenedHost>) {
+    this.#open = open;
+  }
+
+  /** Undefined as long as nobody needed it. */
+  get opened(): OpenedHost | undefined {
+    return this.#opened;
+  }
+
+  /** What people are told of it. */
+  get description(): { accelerator: string; hypervisor: string; confinement: string } {
+    if (this.#opened === undefined)
+      return { accelerator: "none", hypervisor: "none", confinement: "elsewhere" };
+    const { host, facts } = this.#opened;
+    const { accelerator, confinement } = facts;
+    return { accelerator, hypervisor: host.hypervisor.description, confinement };
+  }
+
+  /** @throws what stands against VMs on this host; the next call looks again */
+  open(): Promise<OpenedHost> {
+    this.#opening ??= this.#open().then(
+      (opened) => {
+        this.#opened = opened;
+        return opened;
+      },
+      (error: unknown) => {
+        this.#opening = undefined;
+        throw error;
+      },
+    );
+    return this.#opening;
+  }
+}
+
+/** @throws FleetingdError MISSING_PROGRAM, PERMISSION, UNAVAILABLE, INVALID_CONFIG */
 export async function openLocalHost(
   { daemon: config, services }: Pick<Config, "daemon" | "services">,
   named: readonly NamedPool[],
   logger: Logger,
-): Promise<{ host: LocalHost; facts: HostFacts }> {
+): Promise<OpenedHost> {
+  await checkHost();
+  await checkVmUsers(config.vmUsers);
   const accelerator = await detectAccelerator({ logger });
   const confinement = await findConfinement(logger);
   const hypervisor = await openHypervisor({ choice: config.hypervisor, accelerator, confinement, logger });

@@ -10,20 +10,18 @@ import { type LocalService, SERVICE_ADDRESS, serviceUrl } from "../network/servi
 import type { Journal } from "../pool/journal.ts";
 import type { Limiter } from "../pool/limiter.ts";
 import { GoldenImages } from "../sources/local/golden-images.ts";
-import type { LocalHost } from "../sources/local/host.ts";
 import { LocalSource } from "../sources/local/local.ts";
 import { Snapshots } from "../sources/local/snapshots.ts";
 import { imageOf } from "./base-images.ts";
 import type { NamedPool } from "./host-checks.ts";
-import type { HostFacts } from "./local-host.ts";
+import type { OnDemandHost } from "./local-host.ts";
 import { policyOf, servicesOf } from "./pool-policy.ts";
 
 export interface LocalPoolContext {
   config: Config;
   /** What plugins of an earlier daemon described. */
   inline: readonly NamedPool[];
-  host: LocalHost;
-  facts: HostFacts;
+  local: OnDemandHost;
   journal: Journal;
   limits: { creates: Limiter; deletes: Limiter };
   logger: Logger;
@@ -36,7 +34,8 @@ export async function createLocalSource(
   pool: PoolConfig,
   context: LocalPoolContext,
 ): Promise<{ source: LocalSource; images: GoldenImages; snapshots: Snapshots }> {
-  const { config, host, facts } = context;
+  const { config } = context;
+  const { host, facts } = await context.local.open();
   const logger = context.logger.child({ pool: name });
   await host.fabric.setPolicy(policyOf(name, pool, config.services));
   const services = servicesOf(pool, config.services);

@@ -4,6 +4,11 @@ import type { InstanceRecord } from "../pool/instance.ts";
 import type { Journal, LoadedRecords } from "../pool/journal.ts";
 import { parseLocalData } from "../sources/local/vm.ts";
 
+/** Whether VMs of this host may be left. */
+export function hasLocalVms({ records, unreadable }: LoadedRecords): boolean {
+  return unreadable.length > 0 || records.some(({ id, data }) => parseLocalData(id, data) !== undefined);
+}
+
 /** Counts a record that describes no local VM among those that can't be read. */
 export async function loadLocalRecords(journal: Journal): Promise<LoadedRecords> {
   const loaded = await journal.load();

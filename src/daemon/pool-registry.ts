@@ -20,9 +20,9 @@ import {
   isLocal,
   type LocalPool,
 } from "./daemon-pool.ts";
-import { checkPools, type NamedPool, usesHost } from "./host-checks.ts";
+import { checkPools, type NamedPool, needsHost, usesHost } from "./host-checks.ts";
 import { saveInlinePool } from "./inline-pools.ts";
-import { loadLocalRecords } from "./local-records.ts";
+import { hasLocalVms, loadLocalRecords } from "./local-records.ts";
 import { policyOf } from "./pool-policy.ts";
 import { compareConfigs } from "./reload.ts";
 
@@ -82,7 +82,10 @@ export class PoolRegistry {
   /** Makes the pools and hands every record to its own. */
   async open(): Promise<void> {
     const { config, inline, journal, logger } = this.#context;
-    const { records, unreadable } = await loadLocalRecords(journal);
+    const loaded = await loadLocalRecords(journal);
+    const { records, unreadable } = loaded;
+    const pools = [...Object.values(config.pools), ...inline.map(([, pool]) => pool)];
+    if (hasLocalVms(loaded) || needsHost(pools)) await this.#context.local.open();
     const used = sourcesInUse(records);
     for (const [name, pool] of Object.entries(config.pools)) await this.add(name, pool, used.get(name));
     for (const [name, pool] of inline) await this.tryAdd(name, pool, used.get(name));
@@ -125,7 +128,8 @@ export class PoolRegistry {
    * the process are known.
    */
   async #reserve(records: readonly InstanceRecord[]): Promise<void> {
-    const { host } = this.#context;
+    const host = this.#context.local.opened?.host;
+    if (host === undefined) return;
     const subnets = new Map(this.local().map(({ config }) => [config.subnet.cidr, config.subnet]));
     const known = new Set<string>();
     for (const { id, data } of records) {
@@ -148,13 +152,14 @@ export class PoolRegistry {
   }
 
   async #sweep(records: readonly InstanceRecord[], unreadable: number): Promise<void> {
-    const { config, host, journal, logger, events } = this.#context;
+    const { config, local, journal, logger, events } = this.#context;
+    if (local.opened === undefined) return;
     // What such a record names is not known, so nothing is nobody's.
     if (unreadable > 0)
       return logger.warn("leftovers are not looked for while a record can't be read", { unreadable });
     const stored = records.map(({ id, data }) => ({ id, data, directory: journal.directoryOf(id) }));
     const diskDirectories = Object.values(config.pools).map((pool) => pool.diskDirectory);
-    await sweepLocalHost(host, stored, diskDirectories, logger, events);
+    await sweepLocalHost(local.opened.host, stored, diskDirectories, logger, events);
   }
 
   /** Why a pool seems to hang, or undefined. */
@@ -188,8 +193,9 @@ export class PoolRegistry {
   async #configure(name: string, config: PoolConfig): Promise<void> {
     const known = this.#pools.get(name);
     if (known === undefined) return;
+    const { config: daemonConfig, local } = this.#context;
     if (isLocal(known))
-      await this.#context.host.fabric.setPolicy(policyOf(name, config, this.#context.config.services));
+      await local.opened?.host.fabric.setPolicy(policyOf(name, config, daemonConfig.services));
     this.#pools.set(name, { ...known, config });
     known.pool.configure(config);
     known.pool.hold(false);
@@ -249,7 +255,9 @@ export class PoolRegistry {
   }
 
   async #include(config: PoolConfig): Promise<void> {
-    if (usesHost(config)) await this.#context.host.fabric.include(includedPool(config));
+    if (!usesHost(config)) return;
+    const { host } = await this.#context.local.open();
+    await host.fabric.include(includedPool(config));
   }
 
   async prebuild(

@@ -7,11 +7,11 @@ import type { Logger } from "../log.ts";
 import { createJournal } from "../pool/journal.ts";
 import { sweepLocalHost } from "../sources/local/sweep.ts";
 import { parseLocalData } from "../sources/local/vm.ts";
-import { checkHost } from "./host-checks.ts";
+import { needsHost } from "./host-checks.ts";
 import { lockHost } from "./host-lock.ts";
 import { loadInlinePools } from "./inline-pools.ts";
 import { openLocalHost } from "./local-host.ts";
-import { loadLocalRecords } from "./local-records.ts";
+import { hasLocalVms, loadLocalRecords } from "./local-records.ts";
 
 /** In the state directory, besides the lock. */
 const STATE_FOLDERS = ["vms", "pools", "prebuild"];
@@ -24,24 +24,24 @@ const IMAGE_FOLDERS = ["snapshots", "golden", "base"];
  */
 export async function purge(config: Config, options: { images: boolean }, logger: Logger): Promise<void> {
   await isLeftOver(config.daemon.socketPath);
-  await checkHost();
   const { stateDirectory } = config.daemon;
   const unlock = await lockHost(stateDirectory);
   try {
     const inline = await loadInlinePools(config, logger);
-    const { host } = await openLocalHost(config, [], logger);
-    const { records } = await loadLocalRecords(createJournal(stateDirectory));
+    const loaded = await loadLocalRecords(createJournal(stateDirectory));
+    const pools = [...Object.values(config.pools), ...inline.map(([, pool]) => pool)];
     const disks = new Set([
-      ...[...Object.values(config.pools), ...inline.map(([, pool]) => pool)].map(
-        (pool) => pool.diskDirectory,
-      ),
-      ...records.flatMap(({ id, data }) => {
+      ...pools.map((pool) => pool.diskDirectory),
+      ...loaded.records.flatMap(({ id, data }) => {
         const local = parseLocalData(id, data);
         return local === undefined ? [] : [dirname(dirname(local.cloneDirectory))];
       }),
     ]);
-    await sweepLocalHost(host, [], [...disks], logger, () => undefined);
-    await host.fabric.close();
+    if (hasLocalVms(loaded) || needsHost(pools)) {
+      const { host } = await openLocalHost(config, [], logger);
+      await sweepLocalHost(host, [], [...disks], logger, () => undefined);
+      await host.fabric.close();
+    }
     for (const folder of STATE_FOLDERS) await removeTree(join(stateDirectory, folder));
     if (options.images) for (const disk of disks) await removeImages(disk);
   } finally {

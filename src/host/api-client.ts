@@ -213,10 +213,11 @@ export class ApiClient {
   #refusal(what: string, response: Response<string>, repeatable: boolean): Failed {
     const { server, explain } = this.#options;
     const { statusCode: status, body } = response;
-    const retryAfterMs = parseRetryAfter(response.headers["retry-after"]);
+    const retryAfter = response.headers["retry-after"];
+    const retryAfterMs = parseRetryAfter(retryAfter);
     const said = explain?.(status, body) ?? `${response.statusMessage ?? ""} ${body}`.trim();
     // By these a server says that it has not begun.
-    const refused = status === 429 || (status === 503 && retryAfterMs !== undefined);
+    const refused = status === 429 || (status === 503 && retryAfter !== undefined);
     const isTransient = refused || status === 408 || (status >= 500 && status !== 501);
     const failure = new ApiError(
       isTransient ? "UNAVAILABLE" : codeOf(status),

@@ -1,6 +1,8 @@
 /** The daemon with a pool at a real Incus server: what a runner sees, across restarts of both. */
 import assert from "node:assert/strict";
-import { rm } from "node:fs/promises";
+import { mkdtemp, rm, symlink } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { PoolSourceStatus } from "../../src/api/status.ts";
 import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
@@ -19,19 +21,29 @@ describe("a daemon with a pool at Incus", { skip: needsNamespace() }, () => {
   let server: IncusServer;
   let daemon: TestDaemon;
   let plugin: PluginClient;
+  let programs: string;
 
   before(async () => {
     server = await startIncusServer();
-    daemon = await startTestDaemon({ pools: toml(server), keepVms: true, keepDirectory: true });
+    const env = { PATH: await bareHost() };
+    daemon = await startTestDaemon({ pools: toml(server), keepVms: true, keepDirectory: true, env });
     await daemon.untilWarm("ci", 1);
     plugin = await daemon.attach({ pool: "ci", group: "g" });
   });
   after(async () => {
     await daemon.stop();
     await rm(daemon.directory, { recursive: true, force: true });
+    await rm(programs, { recursive: true, force: true });
     await server.remove();
   });
 
+  /** Nothing of what VMs need: neither nft nor QEMU. */
+  const bareHost = async (): Promise<string> => {
+    programs = await mkdtemp(join(tmpdir(), "programs-"));
+    for (const name of ["sh", "readlink"]) await symlink(`/usr/bin/${name}`, join(programs, name));
+    await symlink(process.execPath, join(programs, "node"));
+    return programs;
+  };
   const until = (what: string, condition: () => Promise<boolean>): Promise<true> =>
     waitFor(async () => ((await condition()) ? true : undefined), {
       timeoutMs: TIMEOUT_MS,
@@ -44,6 +56,12 @@ describe("a daemon with a pool at Incus", { skip: needsNamespace() }, () => {
     (await daemon.status()).pools[0]?.sources[0];
   const names = async (): Promise<string[]> =>
     (await server.inside("incus list --format csv --columns n")).split("\n").filter((name) => name !== "");
+
+  test("the host need not be able to have VMs as long as no pool has any there", async () => {
+    const { accelerator, hypervisor } = await daemon.status();
+    assert.deepEqual([accelerator, hypervisor], ["none", "none"]);
+    await assert.rejects(daemon.attach({ vm_num_cpu_cores: 1 }), /the program nft was not found/);
+  });
 
   test("a job runs in an instance, and it is gone afterwards", async () => {
     assert.equal(await plugin.increase(2), 2);

@@ -32,7 +32,8 @@ const SUCCESS = 200;
 const FAILURE = 400;
 const REMEMBERED = 1_000;
 const FIRST_PAUSE_MS = 200;
-const LONGEST_PAUSE_MS = 5_000;
+/** Incus remembers an operation for five seconds after its end: as long as there are no events, it must be asked for within them. */
+const LONGEST_PAUSE_MS = 2_000;
 
 type Listener = (operation: Operation | Error) => void;
 
