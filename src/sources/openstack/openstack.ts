@@ -37,7 +37,9 @@ const IGNITION_USER = "core";
 
 /** Statuses in which a server will run no job any more. */
 const ENDED = new Set(["ERROR", "SHUTOFF", "SUSPENDED", "SHELVED", "SHELVED_OFFLOADED"]);
-const DELETED = new Set(["DELETED", "SOFT_DELETED"]);
+/** Where a cloud keeps deleted servers for a while. What is just DELETED is gone from lists only when Nova is done with it. */
+const SOFT_DELETED = "SOFT_DELETED";
+const DELETED = new Set(["DELETED", SOFT_DELETED]);
 
 export interface OpenStackOptions {
   config: OpenStackConfig;
@@ -102,7 +104,7 @@ export class OpenStackCloud implements Cloud {
     for (const serverId of servers) await nova.deleteServer(serverId, signal);
     const failed = new Set<string>();
     await this.#poll(owner, nova).until((listed) => {
-      const left = listed.filter((server) => servers.includes(server.id) && !DELETED.has(server.status));
+      const left = listed.filter(({ id, status }) => servers.includes(id) && status !== SOFT_DELETED);
       for (const server of left) if (server.status === "ERROR") failed.add(server.id);
       return left.length === 0 ? true : undefined;
     }, signal);
