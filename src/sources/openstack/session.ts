@@ -154,7 +154,7 @@ export class Session {
       const renewAt = Date.parse(expires_at) - RENEW_BEFORE_MS;
       return { value, renewAt, catalog, project: project?.name ?? "" };
     } catch (error) {
-      if (!(error instanceof ApiError) || error.status !== 401) throw error;
+      if (!(error instanceof ApiError) || !isRefusal(error)) throw error;
       throw new FleetingdError("PERMISSION", `${access.description} refuses the credentials`, {
         hint: "Check user, password or application credential, and whether they were revoked or have expired.",
         cause: error,
@@ -180,6 +180,11 @@ export class Session {
       { hint: "Check region_name and interface in clouds.yaml." },
     );
   }
+}
+
+/** Of an application credential that was deleted Keystone says that there is none. */
+function isRefusal({ status, message }: ApiError): boolean {
+  return status === 401 || (status === 404 && /could not find/i.test(message));
 }
 
 /** Other names that a service may have in the catalog. */

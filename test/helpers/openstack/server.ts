@@ -71,7 +71,7 @@ export async function startOpenStack(): Promise<OpenStack> {
     },
     async stop() {
       await end();
-      if (process.env["KEEP_OPENSTACK"] === undefined) await removeTree(directory);
+      await removeTree(directory);
     },
     async requests() {
       const log = join(directory, "requests.log");
