@@ -37,7 +37,7 @@ describe("a daemon with a pool at Incus", { skip: needsNamespace() }, () => {
     await server.remove();
   });
 
-  /** Nothing of what VMs need: neither nft nor QEMU. */
+  /** Where programs are looked for there is nothing of QEMU. */
   const bareHost = async (): Promise<string> => {
     programs = await mkdtemp(join(tmpdir(), "programs-"));
     for (const name of ["sh", "readlink"]) await symlink(`/usr/bin/${name}`, join(programs, name));
@@ -60,7 +60,7 @@ describe("a daemon with a pool at Incus", { skip: needsNamespace() }, () => {
   test("the host need not be able to have VMs as long as no pool has any there", async () => {
     const { accelerator, hypervisor } = await daemon.status();
     assert.deepEqual([accelerator, hypervisor], ["none", "none"]);
-    await assert.rejects(daemon.attach({ vm_num_cpu_cores: 1 }), /the program nft was not found/);
+    await assert.rejects(daemon.attach({ vm_num_cpu_cores: 1 }), /the program qemu-img was not found/);
   });
 
   test("a job runs in an instance, and it is gone afterwards", async () => {
