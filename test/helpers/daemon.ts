@@ -78,7 +78,7 @@ export function poolToml(name: string, more: Readonly<Record<string, unknown>> =
   return tableToml(`pools.${name}`, keys);
 }
 
-function tableToml(name: string, keys: Readonly<Record<string, unknown>>): string {
+export function tableToml(name: string, keys: Readonly<Record<string, unknown>>): string {
   const lines = Object.entries(keys).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
   return `[${name}]\n${lines.join("\n")}\n`;
 }

@@ -250,6 +250,20 @@ export async function trustClient(server: IncusServer): Promise<void> {
   await server.inside(`incus config trust add-certificate /var/lib/incus/client.crt --name ${INCUS_CLIENT}`);
 }
 
+/** Keys of a source at that server: containers of the tiny image. */
+export function incusKeys(server: IncusServer): Readonly<Record<string, string>> {
+  return {
+    type: "incus",
+    url: server.url,
+    client_certificate: server.clientCertificate,
+    client_key: server.clientKey,
+    server_certificate: server.serverCertificate,
+    instance_type: "container",
+    image: TINY_IMAGE,
+    size: "c1-m1",
+  };
+}
+
 /** One command after the other, each answered by what it printed and a line with its status. */
 function createShell(child: ChildProcess): (command: string) => Promise<string> {
   let errors = "";

@@ -8,8 +8,8 @@ import type { PoolSourceStatus } from "../../src/api/status.ts";
 import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
 import { State } from "../../src/gen/fleeting.ts";
 import { waitFor } from "../../src/host/wait.ts";
-import { logIn, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
-import { type IncusServer, startIncusServer, TINY_IMAGE } from "../helpers/incus-server.ts";
+import { logIn, startTestDaemon, type TestDaemon, tableToml } from "../helpers/daemon.ts";
+import { type IncusServer, incusKeys, startIncusServer, TINY_IMAGE } from "../helpers/incus-server.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 
@@ -110,18 +110,10 @@ describe("a daemon with a pool at Incus", { skip: needsNamespace() }, () => {
 });
 
 function toml(server: IncusServer): string {
-  const keys = {
-    type: "incus",
-    url: server.url,
-    client_certificate: server.clientCertificate,
-    client_key: server.clientKey,
-    server_certificate: server.serverCertificate,
-    instance_type: "container",
-    image: TINY_IMAGE,
-    size: "c1-m1",
+  const source = tableToml("sources.rack", {
+    ...incusKeys(server),
     poll_interval: "1s",
     request_timeout: "5s",
-  };
-  const lines = Object.entries(keys).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
-  return `[sources.rack]\n${lines.join("\n")}\n[pools.ci]\nsources = ["rack"]\nwarm_instances = 1\nmax_instances = 5\n`;
+  });
+  return `${source}${tableToml("pools.ci", { sources: ["rack"], warm_instances: 1, max_instances: 5 })}`;
 }

@@ -1,14 +1,20 @@
 /** Incus, asked over HTTPS with a client certificate, on a real server. */
-import { after, before, describe } from "node:test";
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { after, before, describe, test } from "node:test";
 import { z } from "zod";
 import { readSource } from "../../src/config/source-keys.ts";
+import { run } from "../../src/host/run.ts";
 import { silentLogger } from "../../src/log.ts";
 import type { IncusConfig } from "../../src/sources/incus/config.ts";
 import { openIncus } from "../../src/sources/incus/incus.ts";
 import type { Owner } from "../../src/sources/remote/cloud.ts";
+import { ROOT } from "../helpers/daemon.ts";
 import {
   INCUS_CLIENT,
   type IncusServer,
+  incusKeys,
   startIncusServer,
   TINY_IMAGE,
   trustClient,
@@ -76,20 +82,47 @@ describe("Incus", { skip: needsNamespace() }, () => {
     burst: 50,
     patienceMs: 60_000,
   });
+
+  test("what the how-to says gives access to one project, and to no other", async () => {
+    const [certificate = "", access = ""] = await shellBlocks("incus.md");
+    const directory = dirname(server.serverCertificate);
+    const local = certificate.replaceAll("/etc/fleetingd/", `${directory}/`);
+    await run("sh", ["-ec", local]);
+    await server.inside(`cd /var/lib/incus && ${access.split("\n").filter(Boolean).join(" && ")}`);
+    const files = {
+      clientCertificate: join(directory, "incus.crt"),
+      clientKey: join(directory, "incus.key"),
+    };
+    const owner: Owner = { daemon: "how-to", pool: "ci" };
+    const cloud = await openIncus({ ...config, ...files, project: "ci" }, silentLogger);
+    const elsewhere = await openIncus({ ...config, ...files }, silentLogger);
+    const signal = AbortSignal.timeout(60_000);
+    const machine = { id: "fl-howto", owner, data: {} };
+    try {
+      const save = async () => undefined;
+      const request = { ...machine, authorizedKey: undefined, save, phase: () => undefined, signal };
+      assert.notEqual((await cloud.create(request)).address, "");
+      assert.deepEqual(
+        (await cloud.list(owner, signal)).map(({ id }) => id),
+        [machine.id],
+      );
+      await assert.rejects(elsewhere.create(request), { code: "PERMISSION" });
+    } finally {
+      await cloud.remove(machine, signal);
+      await cloud.close?.();
+      await elsewhere.close?.();
+    }
+  });
 });
 
+/** What a page has people type, block by block. */
+async function shellBlocks(page: string): Promise<string[]> {
+  const text = await readFile(join(ROOT, "docs", page), "utf8");
+  return [...text.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block = ""]) => block);
+}
+
 function configOf(server: IncusServer): IncusConfig {
-  const result = readSource({
-    type: "incus",
-    url: server.url,
-    client_certificate: server.clientCertificate,
-    client_key: server.clientKey,
-    server_certificate: server.serverCertificate,
-    instance_type: "container",
-    image: TINY_IMAGE,
-    size: "c1-m1",
-    request_timeout: "10s",
-  });
+  const result = readSource({ ...incusKeys(server), request_timeout: "10s" });
   if ("source" in result) return result.source as IncusConfig;
   throw new Error(JSON.stringify(result.findings));
 }
