@@ -17,7 +17,7 @@ import { describeCloud } from "./conformance.ts";
 
 failOnLeaks();
 
-const PATIENCE_MS = 180_000;
+const PATIENCE_MS = 300_000;
 const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIILfmDBRaYyzEcjWzqYhKoeVhJ6UWb1RTQXhkKWUGwkY";
 
 describe("OpenStack", () => {

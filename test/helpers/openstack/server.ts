@@ -136,8 +136,8 @@ async function startServices(
 }
 
 function startService(name: ServiceName, directory: string, { python }: Installation): ChildProcess {
-  // Neutron's changes need to come one after the other on SQLite.
-  const threads = name === "neutron" ? "1" : "4";
+  // Changes of these two need to come one after the other on SQLite: it has one writer, who is not waited for long.
+  const threads = name === "neutron" || name === "placement" ? "1" : "4";
   const app = `${name}.wsgi.api:application`;
   const args =
     name === "nova"
