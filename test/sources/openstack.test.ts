@@ -52,8 +52,8 @@ describe("OpenStack", () => {
     maxConcurrentCreates: 8,
     maxConcurrentDeletes: 8,
     requestTimeoutMs: 60_000,
-    createTimeoutMs: 240_000,
-    deleteTimeoutMs: 120_000,
+    createTimeoutMs: PATIENCE_MS,
+    deleteTimeoutMs: PATIENCE_MS,
     pollIntervalMs: 1_000,
     missedPolls: 2,
     costPerHour: 0,
@@ -154,7 +154,7 @@ describe("OpenStack", () => {
       return async () => void (await quota(PLENTY.instances));
     },
     logsIn: true,
-    burst: 50,
+    burst: 24,
     patienceMs: PATIENCE_MS,
   });
 
