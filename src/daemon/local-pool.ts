@@ -14,7 +14,7 @@ import { LocalSource } from "../sources/local/local.ts";
 import { Snapshots } from "../sources/local/snapshots.ts";
 import { imageOf } from "./base-images.ts";
 import type { NamedPool } from "./host-checks.ts";
-import type { OnDemandHost } from "./local-host.ts";
+import type { HostFacts, OnDemandHost } from "./local-host.ts";
 import { policyOf, servicesOf } from "./pool-policy.ts";
 
 export interface LocalPoolContext {
