@@ -119,6 +119,8 @@ describe("a pool with several sources", () => {
     await eventually("seven to be ready", () => ready(pool).length === 7);
     assert.deepEqual([host.machines.size, cloud.machines.size], [3, 4]);
     assert.equal(pool.list("g").filter(({ state }) => state === "ready").length, 7);
+    // What room there is is asked again and again, not at each claim.
+    await eventually("the shortage to be known", () => pool.condition.shortage !== undefined);
     const again = await pool.claim("g", 1);
     assert.equal(again.accepted, 0);
     assert.match(again.reason ?? "", /local: it is at its maximum of 3 instances; rack: /);
