@@ -7,14 +7,22 @@ import type { Logger } from "../log.ts";
 import type { Entry } from "./entry.ts";
 import type { Journal } from "./journal.ts";
 
-/** Writes the record now, or leaves that to `Records.restore`. */
-export async function writeOrLater(entry: Entry, journal: Journal, logger: Logger): Promise<void> {
+/**
+ * Writes the record now, or leaves that to `Records.restore`.
+ * @param record what it is about to become
+ */
+export async function writeOrLater(
+  entry: Entry,
+  journal: Journal,
+  logger: Logger,
+  record = entry.record,
+): Promise<void> {
   try {
-    await journal.write(entry.record);
+    await journal.write(record);
     entry.unsaved = false;
   } catch (error) {
     entry.unsaved = true;
-    const { id: instance, state } = entry.record;
+    const { id: instance, state } = record;
     logger.error("a record could not be written, which is tried again", {
       instance,
       state,

@@ -2,7 +2,7 @@
 import { describeError } from "../errors.ts";
 import type { EventSink } from "../events.ts";
 import type { Logger } from "../log.ts";
-import type { Source } from "../sources/source.ts";
+import type { ConnectInfo, Source } from "../sources/source.ts";
 import type { Entry } from "./entry.ts";
 import { phaseSeconds } from "./instance.ts";
 import type { Journal } from "./journal.ts";
@@ -55,10 +55,7 @@ export async function createInstance(
         await journal.write(record);
       },
     });
-    if (record.state !== "creating") return undefined;
-    Object.assign(record, { state: "ready", readyAt: Date.now(), connectInfo });
-    Object.assign(entry, { seenAt: performance.now(), idleSince: performance.now() });
-    await writeOrLater(entry, journal, log);
+    if (!(await becomeReady(entry, connectInfo, journal, log))) return undefined;
     log.info("an instance is ready", { ms: Date.now() - record.createdAt });
     events({
       kind: "ready",
@@ -80,6 +77,32 @@ export async function createInstance(
     await writeOrLater(entry, journal, log);
     return reason;
   }
+}
+
+/**
+ * Nobody hears that an instance is ready before its record says so on disk, or the next daemon would tear it down; where that
+ * can't be written, it serves its job all the same.
+ * @returns false if its end was asked for meanwhile
+ */
+async function becomeReady(
+  entry: Entry,
+  connectInfo: ConnectInfo,
+  journal: Journal,
+  logger: Logger,
+): Promise<boolean> {
+  const { record } = entry;
+  const ready = { state: "ready", readyAt: Date.now(), connectInfo } as const;
+  for (let isWritten = false; !isWritten; ) {
+    if (record.state !== "creating") return false;
+    const { group } = record;
+    await writeOrLater(entry, journal, logger, { ...record, ...ready });
+    // A claim has written its own, which says that it is still being made.
+    isWritten = record.group === group;
+  }
+  if (record.state !== "creating") return false;
+  Object.assign(record, ready);
+  Object.assign(entry, { seenAt: performance.now(), idleSince: performance.now() });
+  return true;
 }
 
 /** Tears an instance down; only its record is left. */

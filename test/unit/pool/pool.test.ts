@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
@@ -74,6 +74,19 @@ describe("a pool", () => {
       () => pool.list("g").filter((one) => one.state === "ready").length === 3,
     );
     assert.deepEqual(await pool.claim("g", 0), { accepted: 0, reason: undefined });
+  });
+
+  test("says that an instance is ready only when its record says so on disk, also when it is claimed meanwhile", async () => {
+    const pool = await startPool({ warm: 1 });
+    const onDisk = async (id: string) =>
+      JSON.parse(await readFile(join(stateDirectory, "vms", id, "record.json"), "utf8"));
+    let [seen] = pool.all();
+    for (let claimed = false; seen?.state !== "ready"; [seen] = pool.all()) {
+      if (seen !== undefined && !claimed) claimed = (await pool.claim("g", 1)).accepted === 1;
+      await new Promise(setImmediate);
+    }
+    const { state, group } = await onDisk(seen.id);
+    assert.deepEqual([state, group], ["ready", "g"]);
   });
 
   test("deletes completely, twice if asked twice, and answers unknown ids as done", async () => {
