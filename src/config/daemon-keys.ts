@@ -2,7 +2,8 @@
 import { z } from "zod";
 import { key } from "./key.ts";
 import { DEFAULT_SOCKET } from "./paths.ts";
-import type { DaemonConfig } from "./types.ts";
+import { changedKeys, renameKeys } from "./rename.ts";
+import type { AdmissionConfig, DaemonConfig } from "./types.ts";
 import { absolutePath, duration, listenAddress, unixGroup, userRange } from "./values.ts";
 
 export const daemonTable = z.strictObject({
@@ -123,29 +124,45 @@ export const daemonTable = z.strictObject({
   }),
 });
 
+type DaemonTable = z.output<typeof daemonTable>;
+
+/** What each key is called in `DaemonConfig`, … */
+const FIELDS = {
+  socket: "socketPath",
+  socket_group: "socketGroup",
+  state_directory: "stateDirectory",
+  hypervisor: "hypervisor",
+  log_level: "logLevel",
+  log_format: "logFormat",
+  metrics_listen: "metricsListen",
+  max_concurrent_creates: "maxConcurrentCreates",
+  max_concurrent_deletes: "maxConcurrentDeletes",
+  images_gc_interval: "imagesGcIntervalMs",
+  vm_uids: "vmUsers",
+  rules_guard: "rulesGuard",
+} as const satisfies Partial<Record<keyof DaemonTable, keyof DaemonConfig>>;
+
+/** … and in its `admission`. */
+const ADMISSION_FIELDS = {
+  memory_overcommit_percent: "memoryOvercommitPercent",
+  memory_reserve_mb: "memoryReserveMiB",
+  max_vcpus_per_core: "vcpusPerCore",
+  disk_reserve_gb: "diskReserveGiB",
+  memory_pressure_limit_percent: "memoryPressureLimitPercent",
+} as const satisfies Partial<Record<keyof DaemonTable, keyof AdmissionConfig>>;
+
 /** What `[daemon]` means. */
-export function toDaemonConfig(table: z.output<typeof daemonTable>): DaemonConfig {
-  return Object.freeze({
-    socketPath: table.socket,
-    socketGroup: table.socket_group,
-    stateDirectory: table.state_directory,
-    hypervisor: table.hypervisor,
-    logLevel: table.log_level,
-    logFormat: table.log_format,
-    metricsListen: table.metrics_listen,
-    maxConcurrentCreates: table.max_concurrent_creates,
-    maxConcurrentDeletes: table.max_concurrent_deletes,
-    imagesGcIntervalMs: table.images_gc_interval,
-    vmUsers: table.vm_uids === "none" ? undefined : table.vm_uids,
-    rulesGuard: table.rules_guard,
-    admission: Object.freeze({
-      memoryOvercommitPercent: table.memory_overcommit_percent,
-      memoryReserveMiB: table.memory_reserve_mb,
-      vcpusPerCore: table.max_vcpus_per_core,
-      diskReserveGiB: table.disk_reserve_gb,
-      memoryPressureLimitPercent: table.memory_pressure_limit_percent,
-    }),
-  });
+export function toDaemonConfig(table: DaemonTable): DaemonConfig {
+  const filled = { ...table, vm_uids: table.vm_uids === "none" ? undefined : table.vm_uids };
+  return Object.freeze({ ...renameKeys(filled, FIELDS), admission: renameKeys(filled, ADMISSION_FIELDS) });
+}
+
+/** The keys of `[daemon]` in which two configurations differ. */
+export function changedDaemonKeys(before: DaemonConfig, after: DaemonConfig): string[] {
+  return [
+    ...changedKeys(before, after, FIELDS),
+    ...changedKeys(before.admission, after.admission, ADMISSION_FIELDS),
+  ];
 }
 
 function booleanOrAuto(): z.ZodType<boolean | "auto", unknown> {

@@ -1,18 +1,15 @@
 /** The daemon's pools by name: those of its configuration, and those that plugins describe. */
-import { dirname } from "node:path";
 import { type PluginPool, parsePluginConfig } from "../config/plugin-config.ts";
-import { poolTable, toPoolConfig } from "../config/pool-keys.ts";
 import type { Config, PoolConfig } from "../config/types.ts";
 import { describeError, FleetingdError } from "../errors.ts";
 import { listProcessUsers } from "../host/process-list.ts";
 import { sleep } from "../host/wait.ts";
 import type { IncludedPool } from "../network/fabric.ts";
-import { PRIVATE } from "../network/policy.ts";
 import { addressOfTap, parseVmSubnet, slotOfAddress } from "../network/slots.ts";
 import type { InstanceRecord } from "../pool/instance.ts";
 import { sweepLocalHost } from "../sources/local/sweep.ts";
 import { networkOf, parseLocalData } from "../sources/local/vm.ts";
-import { LOCAL, type SourceData, sourceOf } from "../sources/source.ts";
+import { sourceOf } from "../sources/source.ts";
 import {
   createPool,
   type DaemonPool,
@@ -20,6 +17,8 @@ import {
   isLocal,
   type LocalPool,
 } from "./daemon-pool.ts";
+import { isDrained, keepDrained } from "./drain.ts";
+import { forgottenPool, sourcesInUse } from "./forgotten-pools.ts";
 import { checkPools, type NamedPool, needsHost, usesHost } from "./host-checks.ts";
 import { saveInlinePool } from "./inline-pools.ts";
 import { hasLocalVms, loadLocalRecords } from "./local-records.ts";
@@ -34,6 +33,9 @@ export class PoolRegistry {
   readonly #context: DaemonPoolContext;
   readonly #pools = new Map<string, DaemonPool>();
   readonly #adding = new Map<string, Promise<DaemonPool>>();
+  /** By name: no longer configured, so their VMs are the last ones. */
+  readonly #forgotten = new Set<string>();
+  #isDrained = false;
   #unreadable = 0;
 
   constructor(context: DaemonPoolContext) {
@@ -63,7 +65,17 @@ export class PoolRegistry {
   }
 
   async add(name: string, config: PoolConfig, former?: readonly string[]): Promise<void> {
-    this.#pools.set(name, await createPool(name, config, this.#context, former));
+    this.#keep(name, await createPool(name, config, this.#context, former));
+  }
+
+  #keep(name: string, pool: DaemonPool): void {
+    this.#pools.set(name, pool);
+    this.#hold(name);
+  }
+
+  /** Holds a pool, or lets it go on, whichever it is to do now. */
+  #hold(name: string): void {
+    this.#pools.get(name)?.pool.hold(this.#isDrained || this.#forgotten.has(name));
   }
 
   /** For a pool that only a plugin knows of: it will hear of the error when it attaches. */
@@ -82,6 +94,9 @@ export class PoolRegistry {
   /** Makes the pools and hands every record to its own. */
   async open(): Promise<void> {
     const { config, inline, journal, logger } = this.#context;
+    this.#isDrained = await isDrained(config.daemon.stateDirectory);
+    if (this.#isDrained)
+      logger.warn("the host is being drained, so no VM is made until `fleetingd drain --undo`");
     const loaded = await loadLocalRecords(journal);
     const { records, unreadable } = loaded;
     const pools = [...Object.values(config.pools), ...inline.map(([, pool]) => pool)];
@@ -118,8 +133,8 @@ export class PoolRegistry {
       this.#context.logger.warn("a pool is not configured any more, so its VMs are the last ones", {
         pool: name,
       });
+      this.#forgotten.add(name);
       await this.add(name, config);
-      this.#pools.get(name)?.pool.hold(true);
     }
   }
 
@@ -176,10 +191,13 @@ export class PoolRegistry {
    * @throws FleetingdError: what the host has against the new pools; nothing was changed then
    */
   async reload(next: Config): Promise<string[]> {
-    const { added, kept, removed, notes } = compareConfigs(this.#context.config, next);
+    const { added, kept, removed, notes } = compareConfigs(this.#configured(), next);
     await checkPools(added, this.#named());
     for (const [name, config] of kept) await this.#configure(name, config);
-    for (const name of removed) this.#pools.get(name)?.pool.hold(true);
+    for (const name of removed) {
+      this.#forgotten.add(name);
+      this.#hold(name);
+    }
     const pools = Object.fromEntries([...kept, ...added]);
     this.#context.config = { ...this.#context.config, pools, images: next.images };
     for (const [name, config] of added) {
@@ -190,6 +208,16 @@ export class PoolRegistry {
     return notes;
   }
 
+  /** The configuration with those pools of earlier ones that still are: one may come back before its last job has ended. */
+  #configured(): Config {
+    const { config } = this.#context;
+    const forgotten = [...this.#forgotten].flatMap((name) => {
+      const pool = this.#pools.get(name);
+      return pool === undefined ? [] : [[name, pool.config] as const];
+    });
+    return { ...config, pools: { ...config.pools, ...Object.fromEntries(forgotten) } };
+  }
+
   async #configure(name: string, config: PoolConfig): Promise<void> {
     const known = this.#pools.get(name);
     if (known === undefined) return;
@@ -198,15 +226,18 @@ export class PoolRegistry {
       await local.opened?.host.fabric.setPolicy(policyOf(name, config, daemonConfig.services));
     this.#pools.set(name, { ...known, config });
     known.pool.configure(config);
-    known.pool.hold(false);
+    this.#forgotten.delete(name);
+    this.#hold(name);
   }
 
-  /** Makes no more VMs and resolves when the last job has ended; undone by `held: false`. */
+  /** Makes no more VMs and resolves when the last job has ended; undone by `held: false`. Outlives the daemon. */
   async drain(
     { held, signal }: { held: boolean; signal: AbortSignal },
     onProgress: (left: number) => void,
   ): Promise<void> {
-    for (const { pool } of this.all()) pool.hold(held);
+    await keepDrained(this.#context.config.daemon.stateDirectory, held);
+    this.#isDrained = held;
+    for (const name of this.#pools.keys()) this.#hold(name);
     for (let told = -1; held; ) {
       const left = this.all().reduce((sum, { pool }) => sum + pool.all().length, 0);
       if (left !== told) onProgress(left);
@@ -249,8 +280,9 @@ export class PoolRegistry {
     await this.#include(pool);
     const created = await createPool(poolName, pool, this.#context);
     await saveInlinePool(this.#context.config, poolName, json);
+    created.pool.hold(this.#isDrained);
     await created.pool.start([]);
-    this.#pools.set(poolName, created);
+    this.#keep(poolName, created);
     return created;
   }
 
@@ -290,35 +322,6 @@ export class PoolRegistry {
   }
 }
 
-/** Where each pool has instances, by its name. */
-function sourcesInUse(records: readonly InstanceRecord[]): Map<string, string[]> {
-  const used = new Map<string, string[]>();
-  for (const { pool, data } of records) {
-    const known = used.get(pool) ?? [];
-    if (Object.keys(data).length > 0 && !known.includes(sourceOf(data))) known.push(sourceOf(data));
-    used.set(pool, known);
-  }
-  return used;
-}
-
-/** A pool by what one of its VMs' records says of it; whatever is needed only to make VMs is the default. */
 function includedPool({ subnet, subnet6, dnsServers }: PoolConfig): IncludedPool {
   return { subnets: [subnet], subnets6: subnet6 === undefined ? [] : [subnet6], dnsServers };
-}
-
-/** Undefined if nothing is known any more of where its instances are. */
-function forgottenPool(id: string, record: SourceData, known: Config): PoolConfig | undefined {
-  const source = sourceOf(record);
-  if (source !== LOCAL && known.sources[source] === undefined) return undefined;
-  const data = parseLocalData(id, record);
-  return toPoolConfig(
-    poolTable.parse({
-      warm_instances: 0,
-      sources: [source],
-      // What it was allowed is not known any more; most jobs get along with this.
-      egress_deny: [PRIVATE],
-      ...(data && { vm_subnet: data.subnet, vm_disk_directory: dirname(dirname(data.cloneDirectory)) }),
-    }),
-    known.sources,
-  );
 }

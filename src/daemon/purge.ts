@@ -7,6 +7,7 @@ import type { Logger } from "../log.ts";
 import { createJournal } from "../pool/journal.ts";
 import { sweepLocalHost } from "../sources/local/sweep.ts";
 import { parseLocalData } from "../sources/local/vm.ts";
+import { DRAIN_MARK } from "./drain.ts";
 import { needsHost } from "./host-checks.ts";
 import { lockHost } from "./host-lock.ts";
 import { loadInlinePools } from "./inline-pools.ts";
@@ -14,7 +15,7 @@ import { openLocalHost } from "./local-host.ts";
 import { hasLocalVms, loadLocalRecords } from "./local-records.ts";
 
 /** In the state directory, besides the lock. */
-const STATE_FOLDERS = ["vms", "pools", "prebuild"];
+const STATE = ["vms", "pools", "prebuild", DRAIN_MARK];
 /** In a disk directory. */
 const IMAGE_FOLDERS = ["snapshots", "golden", "base"];
 
@@ -42,7 +43,7 @@ export async function purge(config: Config, options: { images: boolean }, logger
       await sweepLocalHost(host, [], [...disks], logger, () => undefined);
       await host.fabric.close();
     }
-    for (const folder of STATE_FOLDERS) await removeTree(join(stateDirectory, folder));
+    for (const name of STATE) await removeTree(join(stateDirectory, name));
     if (options.images) for (const disk of disks) await removeImages(disk);
   } finally {
     await unlock();

@@ -1,6 +1,8 @@
 /** What a changed configuration means for a daemon that runs: what it can take over, and what only a restart can. */
 import { isDeepStrictEqual } from "node:util";
-import { POOL_FIELDS } from "../config/pool-keys.ts";
+import { changedDaemonKeys } from "../config/daemon-keys.ts";
+import { POOL_FIELDS, type PoolKey } from "../config/pool-keys.ts";
+import { changedKeys } from "../config/rename.ts";
 import type { Config, PoolConfig } from "../config/types.ts";
 import type { NamedPool } from "./host-checks.ts";
 import { POLICY_FIELDS } from "./pool-policy.ts";
@@ -26,31 +28,26 @@ const LIVE: ReadonlySet<string> = new Set<keyof PoolConfig>([
   ...POLICY_FIELDS,
 ]);
 
-/** What people call them. */
-const KEYS: ReadonlyMap<string, string> = new Map(
-  Object.entries(POOL_FIELDS).map(([key, field]) => [field, key]),
-);
-
 export function compareConfigs(current: Config, next: Config): Changes {
   const changes: Changes = { added: [], kept: [], removed: [], notes: [] };
-  if (!isDeepStrictEqual(current.daemon, next.daemon)) {
-    changes.notes.push("[daemon] has changed, which takes effect with a restart");
-  }
-  if (!isDeepStrictEqual(current.services, next.services)) {
-    changes.notes.push("[services] has changed, which takes effect with a restart");
-  }
+  const note = (what: string, keys: readonly string[]): void => {
+    const verb = keys.length === 1 ? "has" : "have";
+    if (keys.length > 0)
+      changes.notes.push(`${what}: ${keys.join(", ")} ${verb} changed, which takes effect with a restart`);
+  };
+  note("[daemon]", changedDaemonKeys(current.daemon, next.daemon));
+  note("[services]", changedNames(byName(current.services), byName(next.services)));
+  note("[sources]", changedNames(current.sources, next.sources));
   for (const [name, pool] of Object.entries(next.pools)) {
     const before = current.pools[name];
     if (before === undefined) {
       changes.added.push([name, pool]);
       continue;
     }
-    const { live, fixed } = changedKeys(before, pool);
+    const { live, fixed } = changesOf(before, pool);
     // The image that a pool names may mean another one now.
     if (!isDeepStrictEqual(current.images[before.image], next.images[pool.image])) fixed.push("image");
-    if (fixed.length > 0) {
-      changes.notes.push(`pool ${name}: ${fixed.join(", ")} has changed, which takes effect with a restart`);
-    }
+    note(`pool ${name}`, fixed);
     changes.kept.push([name, { ...before, ...live }]);
   }
   for (const name of Object.keys(current.pools)) {
@@ -63,12 +60,23 @@ export function compareConfigs(current: Config, next: Config): Changes {
   return changes;
 }
 
-function changedKeys(before: PoolConfig, after: PoolConfig): { live: Partial<PoolConfig>; fixed: string[] } {
-  const changed = Object.entries(after).filter(
-    ([key, value]) => !isDeepStrictEqual(value, before[key as keyof PoolConfig]),
-  );
+/** What takes effect at once, and the keys of what doesn't. */
+function changesOf(before: PoolConfig, after: PoolConfig): { live: Partial<PoolConfig>; fixed: string[] } {
+  const changed = changedKeys(before, after, POOL_FIELDS);
+  const live = changed.map((key) => POOL_FIELDS[key as PoolKey]).filter((field) => LIVE.has(field));
   return {
-    live: Object.fromEntries(changed.filter(([key]) => LIVE.has(key))),
-    fixed: changed.filter(([key]) => !LIVE.has(key)).map(([key]) => KEYS.get(key) ?? key),
+    live: Object.fromEntries(live.map((field) => [field, after[field]])),
+    fixed: changed.filter((key) => !LIVE.has(POOL_FIELDS[key as PoolKey])),
   };
+}
+
+const byName = <T extends { name: string }>(list: readonly T[]): Record<string, T> =>
+  Object.fromEntries(list.map((one) => [one.name, one]));
+
+function changedNames(
+  before: Readonly<Record<string, unknown>>,
+  after: Readonly<Record<string, unknown>>,
+): string[] {
+  const names = new Set([...Object.keys(before), ...Object.keys(after)]);
+  return [...names].filter((name) => !isDeepStrictEqual(before[name], after[name]));
 }

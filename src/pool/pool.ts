@@ -191,7 +191,7 @@ export class Pool {
   /** Ends every instance and makes no new ones; resolves when all are gone. */
   async clear(timeoutMs: number): Promise<void> {
     this.#driver.hold(true);
-    for (const entry of this.#living()) await this.#end(entry, "cleared");
+    for (const entry of [...this.#entries.values()]) await this.#end(entry, "cleared");
     await this.#driver.untilEmpty(timeoutMs);
   }
 
@@ -200,10 +200,6 @@ export class Pool {
     clearInterval(this.#timer);
     await Promise.all([this.#monitor.stop(), this.#driver.stop(), this.#records.settle()]);
     await this.#source.close?.();
-  }
-
-  #living(): Entry[] {
-    return [...this.#entries.values()].filter((entry) => !entry.buried);
   }
 
   #owned(group: string, id: string): Entry {
@@ -271,7 +267,7 @@ export class Pool {
       await writeOrLater(entry, this.#journal, this.#log);
     } else if (record.state === "ready") {
       if (!alive)
-        await this.#end(entry, "lost", entry.trouble ?? "its machine was gone when the daemon started");
+        await this.#lost(record.id, entry.trouble ?? "its machine was gone when the daemon started");
       else if (entry.trouble === undefined) this.#log.info("took over an instance", { instance: record.id });
     }
   }

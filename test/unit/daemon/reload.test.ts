@@ -51,7 +51,7 @@ describe("a changed configuration", () => {
     assert.deepEqual(names('egress = "none"\nservices = ["registry_mirror"]'), ["registry_mirror"]);
     assert.deepEqual(names("services = []"), []);
     const { notes } = compareConfigs(config(""), config('[services]\ndns = "127.0.0.1:53"'));
-    assert.match(notes.join(), /\[services\] has changed/);
+    assert.match(notes.join(), /\[services\]: dns has changed/);
   });
 
   test("what is built into VMs stays as it was, and is named", () => {
@@ -79,8 +79,13 @@ describe("a changed configuration", () => {
     assert.match(notes.join(), /pool old is not configured any more/);
   });
 
-  test("the daemon's own keys need a restart", () => {
-    const after = config('[daemon]\nlog_level = "debug"');
-    assert.match(compareConfigs(config(""), after).notes.join(), /\[daemon\].*restart/);
+  test("the daemon's own keys and those of sources need a restart, and are named", () => {
+    const after = config(
+      '[daemon]\nlog_level = "debug"\nmemory_reserve_mb = 1024\n[sources.cloud]\ntype = "incus"\nimage = "debian"',
+    );
+    assert.deepEqual(compareConfigs(config(""), after).notes, [
+      "[daemon]: log_level, memory_reserve_mb have changed, which takes effect with a restart",
+      "[sources]: cloud has changed, which takes effect with a restart",
+    ]);
   });
 });
