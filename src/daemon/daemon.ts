@@ -106,7 +106,7 @@ async function start(
         daemonStatus({
           ...about(),
           uptimeMs: performance.now() - startedAt,
-          connections: await readConnectionTable(),
+          connections: readConnectionTable(),
           pools: pools.all(),
           nextPrebuildIn: (pool) => refresher.nextIn(pool),
         }),

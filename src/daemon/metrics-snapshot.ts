@@ -51,7 +51,8 @@ async function poolSnapshot({ pool, images, config }: DaemonPool): Promise<PoolS
 }
 
 async function hostSnapshot(): Promise<HostSnapshot> {
-  const [memory, connections] = await Promise.all([readMemoryLoad(), readConnectionTable()]);
+  const memory = readMemoryLoad();
+  const connections = readConnectionTable();
   return {
     memoryBytes: memory.totalBytes,
     memoryAvailableBytes: memory.availableBytes,

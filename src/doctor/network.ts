@@ -104,7 +104,7 @@ async function reversePath(name: string): Promise<Finding[]> {
 }
 
 async function connections(): Promise<Finding[]> {
-  const table = await readConnectionTable();
+  const table = readConnectionTable();
   if (table === undefined) return [];
   const text = `the host follows ${table.entries} of the ${table.limit} connections that it can`;
   if (table.entries < NEARLY_FULL * table.limit) return [ok(text)];

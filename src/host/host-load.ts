@@ -1,6 +1,5 @@
 /** How much of the host's memory is in use, and how hard it is to get some. */
-import { readFile } from "node:fs/promises";
-import { readTextIfExists } from "./files.ts";
+import { readProc } from "./proc.ts";
 
 export interface MemoryLoad {
   totalBytes: number;
@@ -9,11 +8,9 @@ export interface MemoryLoad {
   pressurePercent: number | undefined;
 }
 
-export async function readMemoryLoad(): Promise<MemoryLoad> {
-  const [meminfo, pressure] = await Promise.all([
-    readFile("/proc/meminfo", "utf8"),
-    readTextIfExists("/proc/pressure/memory"),
-  ]);
+export function readMemoryLoad(): MemoryLoad {
+  const meminfo = readProc("/proc/meminfo") ?? "";
+  const pressure = readProc("/proc/pressure/memory");
   const bytes = (name: string): number =>
     1024 * Number(new RegExp(`^${name}: +(\\d+) kB`, "m").exec(meminfo)?.[1] ?? 0);
   const average = /^some avg10=([\d.]+)/m.exec(pressure ?? "")?.[1];

@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { open, readFile } from "node:fs/promises";
 import { FleetingdError, systemErrorCode } from "../errors.ts";
+import { readProc } from "./proc.ts";
 import { sleep } from "./wait.ts";
 
 export interface ProcessIdentity {
@@ -70,7 +71,7 @@ export async function spawnDetached(
 
 /** The identity of a living process, or undefined if there is none (a zombie counts as none). */
 export async function identifyProcess(pid: number): Promise<ProcessIdentity | undefined> {
-  const stat = await readOfProcess(pid, "stat");
+  const stat = readProc(`/proc/${pid}/stat`);
   if (stat === undefined) return undefined;
   // The second field is the program's name in parentheses and may hold anything, so count from its end.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
@@ -118,21 +119,17 @@ export async function terminateProcess(target: ProcessIdentity, graceMs: number)
 
 /** The argument vector of a process, or undefined if it is gone. */
 export async function processArguments(pid: number): Promise<string[] | undefined> {
-  return (await readOfProcess(pid, "cmdline"))?.split("\0").slice(0, -1);
-}
-
-/** The uid that a process runs as (its effective one), or undefined if it is gone. */
-export async function processUser(pid: number): Promise<number | undefined> {
-  const user = /^Uid:\t\d+\t(\d+)/m.exec((await readOfProcess(pid, "status")) ?? "")?.[1];
-  return user === undefined ? undefined : Number(user);
-}
-
-async function readOfProcess(pid: number, file: string): Promise<string | undefined> {
   try {
-    return await readFile(`/proc/${pid}/${file}`, "utf8");
+    return (await readFile(`/proc/${pid}/cmdline`, "utf8")).split("\0").slice(0, -1);
   } catch (error) {
     const code = systemErrorCode(error);
     if (code === "ENOENT" || code === "ESRCH") return undefined;
     throw error;
   }
+}
+
+/** The uid that a process runs as (its effective one), or undefined if it is gone. */
+export async function processUser(pid: number): Promise<number | undefined> {
+  const user = /^Uid:\t\d+\t(\d+)/m.exec(readProc(`/proc/${pid}/status`) ?? "")?.[1];
+  return user === undefined ? undefined : Number(user);
 }

@@ -66,14 +66,17 @@ export async function waitForLogin(
 export async function readSshBanner(address: string, port: number, signal: AbortSignal): Promise<string> {
   const socket = connect({ host: address, port });
   const abort = (): void => void socket.destroy(new FleetingdError("TIMEOUT", "its SSH server says nothing"));
+  if (signal.aborted) abort();
   signal.addEventListener("abort", abort);
   try {
-    for await (const chunk of socket) {
-      const banner = String(chunk).split("\r\n", 1)[0] ?? "";
-      if (banner.startsWith("SSH-")) return banner;
-      throw new FleetingdError("UNAVAILABLE", "what answers on its SSH port is no SSH server");
-    }
-    throw new FleetingdError("UNAVAILABLE", "its SSH server closed the connection");
+    const banner = await new Promise<string | undefined>((resolve, reject) => {
+      socket.once("data", (chunk) => resolve(chunk.toString().split("\r\n", 1)[0] ?? ""));
+      socket.once("end", () => resolve(undefined));
+      socket.once("error", reject);
+    });
+    if (banner === undefined) throw new FleetingdError("UNAVAILABLE", "its SSH server closed the connection");
+    if (banner.startsWith("SSH-")) return banner;
+    throw new FleetingdError("UNAVAILABLE", "what answers on its SSH port is no SSH server");
   } finally {
     signal.removeEventListener("abort", abort);
     socket.destroy();

@@ -186,8 +186,8 @@ export interface HypervisorDriver {
    * A VM that lives but does not answer is adopted all the same, so that it can be stopped.
    */
   adopt(vm: VmHandle): Promise<RunningVm | undefined>;
-  /** The living VMs whose directories are in `parentDirectory`, with or without a record: for the sweep at start. */
-  list(parentDirectory: string): Promise<VmHandle[]>;
+  /** The living VMs whose directories are in one of these folders, with or without a record: for the sweep at start. */
+  list(...parentDirectories: readonly string[]): Promise<VmHandle[]>;
 }
 
 /** The file in a VM's directory that holds what the guest printed on its console. */

@@ -13,12 +13,13 @@ const ADOPT_TIMEOUT_MS = 5_000;
 
 /** Takes over the VM of a record; undefined if it is gone, or if its pid is something else by now. */
 export async function adoptVm(
-  kind: HypervisorKind<VmControl>,
+  kinds: readonly HypervisorKind<VmControl>[],
   handle: VmHandle,
   logger: Logger,
 ): Promise<RunningVm | undefined> {
-  const argumentVector = await processArguments(handle.process.pid);
-  if (argumentVector === undefined || !isVmProcess(kind, argumentVector, handle)) return undefined;
+  const argumentVector = (await processArguments(handle.process.pid)) ?? [];
+  const kind = kinds.find((one) => isVmProcess(one, argumentVector, handle));
+  if (kind === undefined) return undefined;
   // Last, so that the arguments were those of the very process that the record names.
   if (!(await isAlive(handle.process))) return undefined;
   const vm = manageVm(kind, handle, watchHypervisor(handle.process, handle.directory, kind.isNoise), logger);
@@ -34,13 +35,17 @@ export async function adoptVm(
   return vm;
 }
 
-/** The living VMs whose directories are in `parentDirectory`. */
-export async function listVms(kind: HypervisorKind<VmControl>, parentDirectory: string): Promise<VmHandle[]> {
+/** The living VMs of these kinds whose directories are in one of `parentDirectories`. */
+export async function listVms(
+  kinds: readonly HypervisorKind<VmControl>[],
+  parentDirectories: readonly string[],
+): Promise<VmHandle[]> {
+  const parents = new Set(parentDirectories.map((directory) => resolve(directory)));
   const found: VmHandle[] = [];
   for (const { identity, arguments: argumentVector } of await listProcesses()) {
-    const vm = kind.parseProcess(argumentVector);
-    if (vm !== undefined && dirname(vm.directory) === resolve(parentDirectory)) {
-      found.push({ ...vm, process: identity });
+    for (const kind of kinds) {
+      const vm = kind.parseProcess(argumentVector);
+      if (vm !== undefined && parents.has(dirname(vm.directory))) found.push({ ...vm, process: identity });
     }
   }
   return found;

@@ -12,7 +12,7 @@ export interface TailOptions {
 const TAIL_BYTES = 16 * 1024;
 const TAIL_LINES = 20;
 const CHECK_MS = 1_000;
-const QUIET_CHECK_MS = 10_000;
+const QUIET_CHECK_MS = 20_000;
 /** A guest may print for ever; beyond this a log starts anew. */
 export const MAX_LOG_BYTES = 16 * 1024 * 1024;
 
@@ -54,8 +54,9 @@ export function keepLogsSmall(paths: readonly string[], logger: Logger): () => v
     let bytes = 0;
     for (const path of paths) {
       try {
-        bytes += (await fileSize(path)) ?? 0;
-        if (await cutLargeLog(path)) logger.warn("a log was cut because it had grown too large", { path });
+        const size = await cutLargeLog(path);
+        bytes += size;
+        if (size > MAX_LOG_BYTES) logger.warn("a log was cut because it had grown too large", { path });
       } catch (error) {
         logger.warn("a log could not be checked", { path, error: messageOf(error) });
       }
@@ -71,11 +72,11 @@ export function keepLogsSmall(paths: readonly string[], logger: Logger): () => v
   };
 }
 
-/** Empties the log if it exceeds `maxBytes`, and says whether it did. */
-export async function cutLargeLog(path: string, maxBytes = MAX_LOG_BYTES): Promise<boolean> {
-  if (((await fileSize(path)) ?? 0) <= maxBytes) return false;
-  await truncate(path, 0);
-  return true;
+/** Empties the log if it exceeds `maxBytes`, and says how many it had. */
+export async function cutLargeLog(path: string, maxBytes = MAX_LOG_BYTES): Promise<number> {
+  const size = (await fileSize(path)) ?? 0;
+  if (size > maxBytes) await truncate(path, 0);
+  return size;
 }
 
 /** A part of a file, as text. */

@@ -20,6 +20,8 @@ export interface SelectOptions {
   logger: Logger;
 }
 
+const KINDS = [CLOUD_HYPERVISOR, QEMU];
+
 /**
  * New VMs run under the chosen hypervisor; those that another one runs since an earlier choice are found and taken over as well.
  * @throws FleetingdError MISSING_PROGRAM, UNAVAILABLE, HYPERVISOR_FAILED
@@ -29,11 +31,8 @@ export async function openHypervisor(options: SelectOptions): Promise<Hypervisor
   const driver = await chooseDriver(options);
   return {
     ...driver,
-    adopt: async (vm) => (await adoptVm(CLOUD_HYPERVISOR, vm, logger)) ?? (await adoptVm(QEMU, vm, logger)),
-    list: async (parentDirectory) =>
-      (
-        await Promise.all([listVms(CLOUD_HYPERVISOR, parentDirectory), listVms(QEMU, parentDirectory)])
-      ).flat(),
+    adopt: (vm) => adoptVm(KINDS, vm, logger),
+    list: (...parents) => listVms(KINDS, parents),
   };
 }
 

@@ -6,10 +6,10 @@ import { readConnectionTable } from "./conntrack.ts";
 const EMPTIED_SHARE = 0.7;
 
 /** A function that looks, and logs only what has changed. */
-export function createConntrackWatch(logger: Logger): () => Promise<void> {
+export function createConntrackWatch(logger: Logger): () => void {
   let wasFull = false;
-  return async () => {
-    const table = await readConnectionTable();
+  return () => {
+    const table = readConnectionTable();
     if (table === undefined) return;
     const { entries: connections, limit } = table;
     const isFull = wasFull ? connections >= limit * EMPTIED_SHARE : table.isNearlyFull;

@@ -5,7 +5,8 @@
  */
 import { ip2long, long2ip, Netmask } from "netmask";
 import { messageOf } from "../errors.ts";
-import { findProgram, readTextIfExists } from "../host/files.ts";
+import { findProgram } from "../host/files.ts";
+import { readProc } from "../host/proc.ts";
 import { run } from "../host/run.ts";
 import type { Logger } from "../log.ts";
 import { createBatcher } from "./batch.ts";
@@ -122,9 +123,9 @@ export interface ConnectionTable {
 const NEARLY_FULL = 0.9;
 
 /** How full the kernel's table of connections is; undefined where it follows none, or any number. */
-export async function readConnectionTable(): Promise<ConnectionTable | undefined> {
-  const [entries, limit] = await Promise.all(
-    ["count", "max"].map((name) => readTextIfExists(`/proc/sys/net/netfilter/nf_conntrack_${name}`)),
+export function readConnectionTable(): ConnectionTable | undefined {
+  const [entries, limit] = ["count", "max"].map((name) =>
+    readProc(`/proc/sys/net/netfilter/nf_conntrack_${name}`),
   );
   // 0 is no limit.
   if (entries === undefined || limit === undefined || Number(limit) === 0) return undefined;

@@ -27,17 +27,25 @@ export interface EgressWatch {
   check(move: (tapName: string, to: string | undefined) => Promise<void>): Promise<void>;
 }
 
+/** Hundreds of VMs are attached at once when a daemon starts; `check` finds whatever changes meanwhile. */
+const ROUTE_FRESH_MS = 100;
+
 export function createEgressWatch(forwarding: EgressForwarding, logger: Logger): EgressWatch {
   const ways = new Map<string, Way>();
+  let route: { name: string | undefined; readAt: number } | undefined;
+  const defaultRoute = (): string | undefined => {
+    if (route === undefined || performance.now() - route.readAt > ROUTE_FRESH_MS)
+      route = { name: defaultRouteInterface(), readAt: performance.now() };
+    return route.name;
+  };
 
   return {
-    resolve: async (egressInterface) =>
-      egressInterface === AUTO ? defaultRouteInterface() : egressInterface,
+    resolve: async (egressInterface) => (egressInterface === AUTO ? defaultRoute() : egressInterface),
     add: (tapName, way) => void ways.set(tapName, way),
     remove: (tapName) => void ways.delete(tapName),
     async check(move) {
       if (ways.size === 0) return;
-      const now = await defaultRouteInterface();
+      const now = defaultRouteInterface();
       const moved = [...ways].filter(
         ([, { egressInterface, resolved }]) => egressInterface === AUTO && resolved !== now,
       );

@@ -23,7 +23,7 @@ export interface Guard {
    * Until `release`: calls `onChange` when a table was deleted, or when the guard itself has ended, and all
    * of `onTick` every time that it looks.
    */
-  watch(onChange: () => Promise<void>, onTick: readonly (() => Promise<void>)[]): void;
+  watch(onChange: () => Promise<void>, onTick: readonly (() => void | Promise<void>)[]): void;
   /** Watches no more; the process and its table stay. */
   release(): Promise<void>;
   /** Ends the process, and its table with it. */

@@ -63,6 +63,9 @@ const UNUSABLE_RANGES: readonly (readonly [cidr: string, name: string])[] = [
   ["224.0.0.0/4", "multicast"],
   ["240.0.0.0/4", "reserved"],
 ];
+/** Every VM's record names one of few subnets, and thousands of records are read at once. */
+const PARSED = new Map<string, VmSubnet>();
+const MAX_PARSED = 256;
 const HINT = "Use an unused private prefix such as 172.16.120.0/24.";
 
 /**
@@ -70,6 +73,15 @@ const HINT = "Use an unused private prefix such as 172.16.120.0/24.";
  * @throws FleetingdError INVALID_CONFIG with one sentence on what is wrong.
  */
 export function parseVmSubnet(text: string): VmSubnet {
+  const known = PARSED.get(text);
+  if (known !== undefined) return known;
+  const subnet = readVmSubnet(text);
+  if (PARSED.size >= MAX_PARSED) PARSED.clear();
+  PARSED.set(text, subnet);
+  return subnet;
+}
+
+function readVmSubnet(text: string): VmSubnet {
   const match = /^(\d+)\.(\d+)\.(\d+)\.(?:(\d+)\/(\d+))?$/.exec(text);
   if (match === null) {
     throw refusal(text, "is neither an IPv4 prefix such as 172.16.120.0/24 nor the short form 172.16.120.");
@@ -93,7 +105,7 @@ export function parseVmSubnet(text: string): VmSubnet {
   const cidr = `${block.base}/${prefixLength}`;
   const unusable = UNUSABLE_RANGES.find(([range]) => prefixesOverlap(cidr, range));
   if (unusable !== undefined) throw refusal(text, `overlaps the ${unusable[1]} range ${unusable[0]}`);
-  return { cidr, slotCount: 2 ** (SLOT_PREFIX_LENGTH - prefixLength) };
+  return Object.freeze({ cidr, slotCount: 2 ** (SLOT_PREFIX_LENGTH - prefixLength) });
 }
 
 /**
@@ -184,7 +196,7 @@ function slotNetwork6(subnet6: Ipv6Prefix, slot: number, bytes: readonly string[
 }
 
 function baseOf(subnet: VmSubnet): number {
-  return ip2long(new Netmask(subnet.cidr).base);
+  return ip2long(subnet.cidr.slice(0, subnet.cidr.indexOf("/")));
 }
 
 function hexOf(address: number): string {

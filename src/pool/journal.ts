@@ -43,6 +43,8 @@ export interface Journal {
 }
 
 const RECORD_FILE = "record.json";
+/** Each takes a descriptor. */
+const READS_AT_A_TIME = 64;
 
 export function createJournal(stateDirectory: string): Journal {
   const root = join(stateDirectory, "vms");
@@ -58,6 +60,13 @@ export function createJournal(stateDirectory: string): Journal {
     });
     lastWrites.set(id, settled);
     return settled;
+  };
+
+  const load = async (id: string, { records, unreadable }: LoadedRecords): Promise<void> => {
+    const path = join(directoryOf(id), RECORD_FILE);
+    const parsed = await readRecord(path, id);
+    if (typeof parsed === "string") unreadable.push({ path, reason: parsed });
+    else if (parsed !== undefined) records.push(parsed);
   };
 
   return {
@@ -87,15 +96,12 @@ export function createJournal(stateDirectory: string): Journal {
       return ids.filter((id) => !present.has(id));
     },
     async load() {
-      const records: InstanceRecord[] = [];
-      const unreadable: UnreadableRecord[] = [];
-      for (const id of await listFolders(root)) {
-        const path = join(directoryOf(id), RECORD_FILE);
-        const parsed = await readRecord(path, id);
-        if (typeof parsed === "string") unreadable.push({ path, reason: parsed });
-        else if (parsed !== undefined) records.push(parsed);
+      const loaded: LoadedRecords = { records: [], unreadable: [] };
+      const ids = await listFolders(root);
+      while (ids.length > 0) {
+        await Promise.all(ids.splice(0, READS_AT_A_TIME).map((id) => load(id, loaded)));
       }
-      return { records, unreadable };
+      return loaded;
     },
   };
 }

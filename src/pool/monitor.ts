@@ -1,6 +1,6 @@
 /** Asks instances that are ready whether they still could serve a job, and tells of those that could not. */
 import { messageOf } from "../errors.ts";
-import type { Source } from "../sources/source.ts";
+import type { CheckOptions, Source } from "../sources/source.ts";
 import type { Entry } from "./entry.ts";
 import type { PoolSettings } from "./settings.ts";
 
@@ -15,7 +15,16 @@ export interface MonitorOptions {
 
 /** Several questions may go unanswered before an instance counts as dead. */
 const QUESTIONS_PER_TIMEOUT = 4;
+/** A machine that hangs must be found soon; what else ails an idle one comes slowly. */
+const QUESTIONS_PER_THOROUGH_ONE = 8;
 const LONGEST_ANSWER_MS = 15_000;
+
+interface Turn {
+  /** In milliseconds of `performance.now()`. */
+  askedAt: number;
+  /** How many there were so far. */
+  questions: number;
+}
 
 interface Question {
   answered: Promise<void>;
@@ -26,7 +35,7 @@ interface Question {
 
 export class Monitor {
   readonly #options: MonitorOptions;
-  readonly #askedAt = new Map<string, number>();
+  readonly #turns = new Map<string, Turn>();
   readonly #questions = new Map<string, Question>();
 
   constructor(options: MonitorOptions) {
@@ -39,19 +48,26 @@ export class Monitor {
     const timeoutMs = settings().heartbeatTimeoutMs;
     this.#withdraw();
     if (source.check === undefined || timeoutMs === 0) return;
-    for (const id of this.#askedAt.keys()) if (!entries.has(id)) this.#askedAt.delete(id);
+    const intervalMs = timeoutMs / QUESTIONS_PER_TIMEOUT;
+    for (const id of this.#turns.keys()) if (!entries.has(id)) this.#turns.delete(id);
     for (const [id, entry] of entries) {
-      const last = this.#askedAt.get(id) ?? entry.seenAt;
-      const isDue = now - last >= timeoutMs / QUESTIONS_PER_TIMEOUT;
       // One that rests, or is about to or wakes, answers nobody.
       if (entry.asleep || entry.step !== undefined) continue;
-      if (entry.record.state !== "ready" || this.#questions.has(id) || !isDue) continue;
-      this.#askedAt.set(id, now);
+      if (entry.record.state !== "ready" || this.#questions.has(id)) continue;
+      const turn = this.#turns.get(id) ?? someTurn(now, intervalMs);
+      this.#turns.set(id, turn);
+      if (now - turn.askedAt < intervalMs) continue;
+      turn.askedAt = now;
+      turn.questions += 1;
+      const isThorough = turn.questions % QUESTIONS_PER_THOROUGH_ONE === 0;
       const wasIdle = entry.record.group === undefined;
       const controller = new AbortController();
-      const answered = this.#ask(id, entry, timeoutMs, controller.signal).finally(() =>
-        this.#questions.delete(id),
-      );
+      const options = {
+        answerMs: Math.min(LONGEST_ANSWER_MS, intervalMs),
+        isThorough,
+        signal: controller.signal,
+      };
+      const answered = this.#ask(id, entry, timeoutMs, options).finally(() => this.#questions.delete(id));
       this.#questions.set(id, { answered, controller, wasIdle });
     }
   }
@@ -73,14 +89,14 @@ export class Monitor {
     }
   }
 
-  async #ask(id: string, entry: Entry, timeoutMs: number, signal: AbortSignal): Promise<void> {
+  async #ask(id: string, entry: Entry, timeoutMs: number, options: CheckOptions): Promise<void> {
+    const { signal } = options;
     const { source, onSick, onTrouble } = this.#options;
     const { connectInfo, data, group } = entry.record;
     if (connectInfo === undefined) return;
-    const answerMs = Math.min(LONGEST_ANSWER_MS, timeoutMs / QUESTIONS_PER_TIMEOUT);
     try {
       const instance = { id, connectInfo, data, isClaimed: group !== undefined };
-      const trouble = await source.check?.(instance, { answerMs, signal });
+      const trouble = await source.check?.(instance, options);
       entry.seenAt = performance.now();
       const isNews = entry.trouble === undefined && entry.record.state === "ready" && !signal.aborted;
       if (isNews && trouble !== undefined) onTrouble(id, trouble);
@@ -90,4 +106,12 @@ export class Monitor {
       onSick(id, `it has not answered for ${Math.round(silentMs / 1_000)} s: ${messageOf(error)}`);
     }
   }
+}
+
+/** Any point of the round: instances that are taken over at the same time are not asked at the same time for ever. */
+function someTurn(now: number, intervalMs: number): Turn {
+  return {
+    askedAt: now - Math.random() * intervalMs,
+    questions: Math.floor(Math.random() * QUESTIONS_PER_THOROUGH_ONE),
+  };
 }

@@ -83,8 +83,8 @@ export async function createCloudHypervisorDriver(
         await api.request("vm.create", config, timeoutMs);
         await api.act("vm.boot", timeoutMs);
       }),
-    adopt: (vm) => adoptVm(CLOUD_HYPERVISOR, vm, logger),
-    list: (parentDirectory) => listVms(CLOUD_HYPERVISOR, parentDirectory),
+    adopt: (vm) => adoptVm([CLOUD_HYPERVISOR], vm, logger),
+    list: (...parents) => listVms([CLOUD_HYPERVISOR], parents),
   };
 }
 

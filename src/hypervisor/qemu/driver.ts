@@ -74,8 +74,8 @@ export async function createQemuDriver(options: QemuDriverOptions): Promise<Hype
       await checkSpec(spec);
       return launchVm(commandOf(spec), spec, { ...launching, signal });
     },
-    adopt: (vm) => adoptVm(QEMU, vm, logger),
-    list: (parentDirectory) => listVms(QEMU, parentDirectory),
+    adopt: (vm) => adoptVm([QEMU], vm, logger),
+    list: (...parents) => listVms([QEMU], parents),
   };
 }
 

@@ -115,7 +115,8 @@ export class Admission {
 }
 
 async function readLoad(diskDirectory: string): Promise<HostLoad> {
-  const [memory, disk] = await Promise.all([readMemoryLoad(), statfs(diskDirectory)]);
+  const memory = readMemoryLoad();
+  const disk = await statfs(diskDirectory);
   return {
     totalMiB: Math.floor(memory.totalBytes / MIB),
     availableMiB: Math.floor(memory.availableBytes / MIB),

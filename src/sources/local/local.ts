@@ -263,10 +263,13 @@ export class LocalSource implements Source {
     return host.admission.room({ memoryMiB, vcpus }, diskDirectory);
   }
 
-  async check(instance: CheckedInstance, { answerMs, signal }: CheckOptions): Promise<string | undefined> {
+  async check(
+    instance: CheckedInstance,
+    { answerMs, isThorough, signal }: CheckOptions,
+  ): Promise<string | undefined> {
     const { address, port } = instance.connectInfo;
     await readSshBanner(address, port, AbortSignal.any([signal, AbortSignal.timeout(answerMs)]));
-    if (!instance.isClaimed) return fullFromInside(instance.connectInfo, signal);
+    if (!instance.isClaimed) return isThorough ? fullFromInside(instance.connectInfo, signal) : undefined;
     const data = parseLocalData(instance.id, instance.data);
     if (data === undefined) return undefined;
     const { cloneDirectory, goldenImage } = data;

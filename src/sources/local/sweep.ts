@@ -31,10 +31,7 @@ export async function sweepLocalHost(
 
   // Processes first: they hold the TAPs and the disks.
   const known = new Set(records.map(({ directory }) => directory));
-  const running = [
-    ...(await host.hypervisor.list(vmsDirectory)),
-    ...(await host.hypervisor.list(prebuildDirectory)),
-  ];
+  const running = await host.hypervisor.list(vmsDirectory, prebuildDirectory);
   for (const handle of running.filter(({ directory }) => !known.has(directory))) {
     logger.warn("stopping a VM that has no record", { instance: handle.id, pid: handle.process.pid });
     await (await host.hypervisor.adopt(handle))?.stop({ graceMs: 0 });

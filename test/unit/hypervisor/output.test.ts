@@ -43,9 +43,9 @@ describe("the last output", () => {
 
 test("a log is emptied only beyond its limit", async () => {
   const path = await log("12345");
-  assert.equal(await cutLargeLog(path, 5), false);
+  assert.equal(await cutLargeLog(path, 5), 5);
   assert.equal((await stat(path)).size, 5);
-  assert.equal(await cutLargeLog(path, 4), true);
+  assert.equal(await cutLargeLog(path, 4), 5);
   assert.equal((await stat(path)).size, 0);
-  assert.equal(await cutLargeLog(join(directory, "absent"), 4), false);
+  assert.equal(await cutLargeLog(join(directory, "absent"), 4), 0);
 });
