@@ -1,18 +1,16 @@
 /** The daemon with 200 VMs, which are stand-ins: to take over, to watch, to remember. */
 import { once } from "node:events";
-import { readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
-import { readTextIfExists } from "../src/host/files.ts";
-import { sleep, waitFor } from "../src/host/wait.ts";
+import { readFile } from "node:fs/promises";
+import { sleep } from "../src/host/wait.ts";
 import type { TestDaemon } from "../test/helpers/daemon.ts";
-import { createStandInWorld, STAND_IN_POOL, type StandInWorld } from "../test/helpers/stand-in-world.ts";
+import { createStandInWorld, STAND_IN_POOL } from "../test/helpers/stand-in-world.ts";
+import { memoryFile, usedBytes } from "./daemon-memory.ts";
 import type { Measurement } from "./measurement.ts";
 
 const VMS = 200;
 const IDLE_MS = 10_000;
 /** What begins with the daemon has ended by then. */
 const SETTLE_MS = 3_000;
-const TIMEOUT_MS = 120_000;
 const TICKS_PER_SECOND = 100;
 const KIB = 1024;
 
@@ -65,18 +63,6 @@ async function kill(daemon: TestDaemon): Promise<void> {
   const exited = once(daemon.process, "exit");
   daemon.process.kill("SIGKILL");
   await exited;
-}
-
-const memoryFile = (world: StandInWorld): string => join(world.folder, "memory");
-
-/** What it has in use after it has collected its garbage. */
-async function usedBytes(world: StandInWorld, daemon: TestDaemon): Promise<number> {
-  await rm(memoryFile(world), { force: true });
-  daemon.process.kill("SIGUSR2");
-  const written = () => readTextIfExists(memoryFile(world));
-  return Number(
-    await waitFor(written, { timeoutMs: TIMEOUT_MS, intervalMs: 10, what: "the daemon's memory" }),
-  );
 }
 
 /** Of one core, programs that it runs included. */

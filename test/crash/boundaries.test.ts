@@ -2,36 +2,21 @@
  * The daemon is killed at each step boundary of making and of deleting an instance, one after the other, and started again
  * each time. Which boundaries there are is found out by a run that is not killed.
  *
- * All the while a job is connected to another instance: nothing of that may ever change.
+ * Where an instance that is made or deleted has a hypervisor at that moment, that is a real one, and so is the one of the job
+ * that is connected all the while; elsewhere both are stand-ins. What it takes to go on from a snapshot comes on top.
  */
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { ConnectInfoResponse } from "../../src/gen/fleeting.ts";
-import { exists } from "../../src/host/files.ts";
-import { type Login, waitForLogin } from "../../src/host/ssh.ts";
-import { waitFor } from "../../src/host/wait.ts";
+import { CrashSite, died, sampled, untilReady } from "../helpers/crash-site.ts";
 import type { TestDaemon } from "../helpers/daemon.ts";
 import { attachGroup } from "../helpers/group-client.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
-import {
-  createStandInWorld,
-  STAND_IN_POOL,
-  type StandInWorld,
-  type StartOptions,
-} from "../helpers/stand-in-world.ts";
+import { createEmulatedWorld, createStandInWorld, STAND_IN_POOL } from "../helpers/stand-in-world.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
-import { Host } from "../system/plugin/host.ts";
 
 failOnLeaks();
 
-const POOL = { warm_instances: 1, max_instances: 6 };
-const SIDE_EFFECTS = ["side-effects.mjs"];
-const TIMEOUT_MS = 30_000;
-/** Fewer would mean that the preload misses what the daemon does. */
-const FEWEST_BOUNDARIES = 100;
+const WARM = 1;
 
 /** What a client was told before the daemon died. */
 interface Promised {
@@ -40,166 +25,108 @@ interface Promised {
   id: string | undefined;
 }
 
-describe("a daemon that is killed", { skip: needsNamespace() }, () => {
-  let world: StandInWorld;
-  let boundaryLog: string;
-  let plugin: Host;
-  let job: { id: string; info: ConnectInfoResponse; login: Login };
-  /** Every id that was ever seen, and is no more. */
-  const gone = new Set<string>();
-  let known: string[] = [];
+/** Whether a hypervisor of the instance concerned runs at each of these boundaries. */
+type Choice = (boundaries: readonly string[]) => boolean[];
 
-  before(async () => {
-    world = await createStandInWorld();
-    boundaryLog = join(world.folder, "boundaries.log");
-    const daemon = await start();
-    await daemon.untilWarm(STAND_IN_POOL, 1);
-    plugin = await Host.start();
-    await plugin.init({ pool: STAND_IN_POOL, group: "job", socket: daemon.socket });
-    assert.equal(await plugin.increase(1), 1);
-    const [{ instance: id = "" } = {}] = await plugin.update();
-    const info = await plugin.connectInfo(id);
-    job = { id, info, login: await logIn(info) };
-    await converged(daemon);
-    await kill(daemon);
-  });
+/** The deleted one has a hypervisor from the beginning to its end, the new one from its start on. */
+const withHypervisor: Choice = (boundaries) => {
+  const end = boundaries.findLastIndex((boundary) =>
+    /command quit|SIGKILL|end of the hypervisor/.test(boundary),
+  );
+  const start = boundaries.findIndex((boundary) => /start of the hypervisor/.test(boundary));
+  assert.ok(start > 0 && end > 0, boundaries.join("\n"));
+  return boundaries.map((_, index) => index <= end || index >= start);
+};
+const withoutHypervisor: Choice = (boundaries) => withHypervisor(boundaries).map((has) => !has);
 
-  after(async () => {
-    job?.login.close();
-    await plugin?.close();
-    const daemon = await world.start({ ephemeral: true, pool: POOL });
-    assert.ok(await daemon.stop(), daemon.log());
-    await world.assertOnly(async () => []);
-    await world.remove();
-  });
+const seen = new Set<string>();
+const withoutCount = (boundary: string): string => boundary.replace(/#\d+$/, "");
+const newOnes: Choice = (boundaries) => boundaries.map((boundary) => !seen.has(withoutCount(boundary)));
 
-  const start = (options: StartOptions = {}): Promise<TestDaemon> => world.start({ pool: POOL, ...options });
+const kinds = [
+  {
+    name: "stand-ins for VMs",
+    createWorld: () => createStandInWorld(),
+    pool: {},
+    choose: withoutHypervisor,
+    // Fewer would mean that the preload misses what the daemon does.
+    fewest: 30,
+  },
+  {
+    name: "stand-ins for VMs that go on from a snapshot",
+    createWorld: () => createStandInWorld(),
+    pool: { clone_mode: "snapshot" },
+    choose: newOnes,
+    fewest: 5,
+  },
+  { name: "emulated VMs", createWorld: createEmulatedWorld, pool: {}, choose: withHypervisor, fewest: 15 },
+] as const;
 
-  async function kill(daemon: TestDaemon): Promise<void> {
-    daemon.client.close();
-    if (daemon.process.signalCode !== null) return;
-    const exited = once(daemon.process, "exit");
-    daemon.process.kill("SIGKILL");
-    await exited;
-  }
+for (const { name, createWorld, pool, choose, fewest } of kinds) {
+  describe(`a daemon that is killed, with ${name}`, { skip: needsNamespace() }, () => {
+    let site: CrashSite;
 
-  /** From now on boundaries count. */
-  async function arm(daemon: TestDaemon): Promise<void> {
-    daemon.process.kill("SIGUSR2");
-    const armed = async () => ((await exists(boundaryLog)) ? true : undefined);
-    await waitFor(armed, { timeoutMs: TIMEOUT_MS, intervalMs: 2, what: "the boundaries to count" });
-  }
+    before(async () => {
+      // One after the other: the new instance is made where the deleted one was.
+      site = new CrashSite(await createWorld(), { warm_instances: WARM, max_instances: 1 + WARM, ...pool });
+      await site.open(WARM);
+    });
+    after(() => site.close());
 
-  /** One job from its beginning to its end: a warm instance is claimed, another one is made, the first is deleted. */
-  async function runJob(daemon: TestDaemon, promised: Promised): Promise<void> {
-    const group = await attachGroup(daemon.client, { pool: STAND_IN_POOL, group: "crashed" });
-    await arm(daemon);
-    promised.accepted = (await group.increase(1)) === 1;
-    const [id = ""] = (await group.list()).map((instance) => instance.id);
-    promised.id = id;
-    await untilReady(daemon, 3);
-    promised.id = undefined;
-    await group.decrease([id]);
-    await untilReady(daemon, 2);
-    group.detach();
-  }
-
-  /** Asserts that everything is as it has to be with only the job and one warm instance. */
-  async function converged(daemon: TestDaemon): Promise<void> {
-    await untilReady(daemon, 2);
-    await world.assertOnly(async () => (await daemon.status()).instances);
-    const ids = (await daemon.status()).instances.map(({ id }) => id);
-    for (const id of known) if (!ids.includes(id)) gone.add(id);
-    for (const id of ids) assert.ok(!gone.has(id), `the id ${id} was used twice`);
-    known = ids;
-  }
-
-  async function jobGoesOn(): Promise<void> {
-    const { stdout, exitCode } = await job.login.exec("hostname", TIMEOUT_MS);
-    assert.deepEqual(
-      [stdout.trim(), exitCode],
-      [job.id, 0],
-      "the connection that was open is still answered",
-    );
-    const states = await plugin.updateUntilAvailable();
-    assert.deepEqual(
-      states.map(({ instance }) => instance),
-      [job.id],
-    );
-    await plugin.heartbeat(job.id);
-    assert.deepEqual(await plugin.connectInfo(job.id), job.info);
-  }
-
-  /** The next daemon finds what the killed one left, keeps its promises and puts the rest in order. */
-  async function recovers(daemon: TestDaemon, { accepted, id }: Promised): Promise<void> {
-    const group = await attachGroup(daemon.client, { pool: STAND_IN_POOL, group: "crashed" });
-    const claimed = (await group.list()).map((instance) => instance.id);
-    if (accepted && id !== undefined) assert.deepEqual(claimed, [id], "what was accepted is kept");
-    await group.decrease(claimed);
-    await converged(daemon);
-    group.detach();
-    await jobGoesOn();
-  }
-
-  test("at every boundary of creation and deletion leaves nothing, and loses nothing", async () => {
-    const watched = await start({ preload: SIDE_EFFECTS, env: { FLEETINGD_BOUNDARY_LOG: boundaryLog } });
-    await runJob(watched, { accepted: false, id: undefined });
-    const boundaries = (await readFile(boundaryLog, "utf8")).trim().split("\n");
-    await kill(watched);
-    assert.ok(boundaries.length >= FEWEST_BOUNDARIES, boundaries.join("\n"));
-
-    let kills = 0;
-    let promised: Promised = { accepted: false, id: undefined };
-    for (const boundary of [...boundaries, undefined]) {
-      await rm(boundaryLog, { force: true });
-      const env = { FLEETINGD_BOUNDARY_LOG: boundaryLog, FLEETINGD_CRASH_AT: boundary ?? "" };
-      const daemon = await start({ preload: SIDE_EFFECTS, env });
-      try {
-        await recovers(daemon, promised);
-        promised = { accepted: false, id: undefined };
-        if (boundary !== undefined) await runJob(daemon, promised).catch((error) => died(daemon, error));
-      } catch (error) {
-        throw new Error(`around the boundary "${boundary}":\n${daemon.log()}`, { cause: error });
-      } finally {
-        if (daemon.process.signalCode === "SIGKILL") kills++;
-        await kill(daemon);
-      }
+    /** One job from its beginning to its end: a warm instance is claimed and deleted, and another one is made. */
+    async function runJob(daemon: TestDaemon, promised: Promised): Promise<void> {
+      const group = await attachGroup(daemon.client, { pool: STAND_IN_POOL, group: "crashed" });
+      await site.arm(daemon);
+      promised.accepted = (await group.increase(1)) === 1;
+      const [id = ""] = (await group.list()).map((instance) => instance.id);
+      promised.id = id;
+      await group.connectInfo(id);
+      promised.id = undefined;
+      await group.decrease([id]);
+      await untilReady(daemon, 1 + WARM);
+      group.detach();
     }
-    process.stdout.write(`killed at ${kills} boundaries\n`);
-    assert.ok(kills >= boundaries.length * 0.95, `${kills} of ${boundaries.length} boundaries came again`);
+
+    /** The next daemon finds what the killed one left, keeps its promises and puts the rest in order. */
+    async function recovers(daemon: TestDaemon, { accepted, id }: Promised): Promise<void> {
+      const group = await attachGroup(daemon.client, { pool: STAND_IN_POOL, group: "crashed" });
+      const claimed = (await group.list()).map((instance) => instance.id);
+      if (accepted && id !== undefined) assert.deepEqual(claimed, [id], "what was accepted is kept");
+      await group.decrease(claimed);
+      await site.converged(daemon, WARM);
+      group.detach();
+      await site.jobGoesOn();
+    }
+
+    test("at every boundary of creation and deletion leaves nothing, and loses nothing", async () => {
+      const watched = await site.startArmable();
+      await runJob(watched, { accepted: false, id: undefined });
+      const boundaries = await site.boundaries();
+      await site.kill(watched);
+      const chosen = choose(boundaries);
+      for (const boundary of boundaries) seen.add(withoutCount(boundary));
+      const wanted = boundaries.filter((_, index) => chosen[index]);
+      assert.ok(wanted.length >= fewest, boundaries.join("\n"));
+
+      const missed: string[] = [];
+      let promised: Promised = { accepted: false, id: undefined };
+      const sample = sampled(wanted);
+      for (const boundary of [...sample, undefined]) {
+        const daemon = await site.startArmable(boundary);
+        try {
+          await recovers(daemon, promised);
+          promised = { accepted: false, id: undefined };
+          if (boundary !== undefined) await runJob(daemon, promised).catch((error) => died(daemon, error));
+        } catch (error) {
+          throw new Error(`around the boundary "${boundary}":\n${daemon.log()}`, { cause: error });
+        } finally {
+          if (daemon.process.signalCode === null && boundary !== undefined) missed.push(boundary);
+          await site.kill(daemon);
+        }
+      }
+      const kills = sample.length - missed.length;
+      process.stdout.write(`killed at ${kills} boundaries of ${boundaries.length}, with ${name}\n`);
+      assert.ok(kills >= sample.length * 0.95, `these did not come again:\n${missed.join("\n")}`);
+    });
   });
-});
-
-/** Waits until there are so many instances, and all of them can be used. */
-async function untilReady(daemon: TestDaemon, count: number): Promise<void> {
-  await waitFor(
-    async () => {
-      const { instances } = await daemon.status();
-      const isReady = instances.length === count && instances.every(({ state }) => state === "ready");
-      return isReady ? true : undefined;
-    },
-    { timeoutMs: TIMEOUT_MS, intervalMs: 10, what: `${count} instances, all ready` },
-  );
-}
-
-/** A call may only fail because the daemon dies. */
-async function died(daemon: TestDaemon, error: unknown): Promise<void> {
-  const isDead = async () => (daemon.process.signalCode === null ? undefined : true);
-  const options = { timeoutMs: TIMEOUT_MS, intervalMs: 2, what: "the daemon's death" };
-  await waitFor(isDead, options).catch(() => {
-    throw error;
-  });
-}
-
-function logIn(info: ConnectInfoResponse): Promise<Login> {
-  return waitForLogin(
-    {
-      address: info.InternalAddr,
-      port: Number(info.connector?.protocolPort),
-      username: info.connector?.username ?? "",
-      privateKey: Buffer.from(info.connector?.key ?? []).toString(),
-      hostKey: undefined,
-    },
-    { timeoutMs: TIMEOUT_MS, signal: AbortSignal.timeout(TIMEOUT_MS) },
-  );
 }

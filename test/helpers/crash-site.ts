@@ -2,7 +2,7 @@
  * A world whose daemon is killed again and again while a job is connected to one of its instances: nothing of that may ever
  * change, and whatever else the dead one left is in order as soon as its successor has come to rest.
  *
- *     FLEETINGD_CRASH_EVERY=N    only every N-th boundary; 1 for all, which takes minutes
+ *     FLEETINGD_CRASH_EVERY=N    only every N-th boundary, for a quick look
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -17,7 +17,7 @@ import { logIn, type TestDaemon } from "./daemon.ts";
 import { STAND_IN_POOL, type StandInWorld, type StartOptions } from "./stand-in-world.ts";
 
 const TIMEOUT_MS = 60_000;
-const EVERY = Number(process.env["FLEETINGD_CRASH_EVERY"] ?? 3);
+const EVERY = Number(process.env["FLEETINGD_CRASH_EVERY"] ?? 1);
 
 export class CrashSite {
   readonly world: StandInWorld;
@@ -76,9 +76,15 @@ export class CrashSite {
     await waitFor(armed, { timeoutMs: TIMEOUT_MS, intervalMs: 2, what: "the boundaries to count" });
   }
 
-  /** Those since it was armed. */
+  /**
+   * Those since it was armed, without those that are none of their own: between the end of one step and the beginning of the
+   * next nothing changes on the host.
+   */
   async boundaries(): Promise<string[]> {
-    return (await readFile(this.#boundaryLog, "utf8")).trim().split("\n");
+    const all = (await readFile(this.#boundaryLog, "utf8")).trim().split("\n");
+    return all.filter(
+      (label, index) => !(label.startsWith("before ") && all[index - 1]?.startsWith("after ")),
+    );
   }
 
   /** Also one that is dead already. */
@@ -139,4 +145,14 @@ export async function died(daemon: TestDaemon, error: unknown): Promise<void> {
   await waitFor(isDead, options).catch(() => {
     throw error;
   });
+}
+
+/** Undefined if it was killed before anybody could talk to it. */
+export async function startOrDie(start: () => Promise<TestDaemon>): Promise<TestDaemon | undefined> {
+  try {
+    return await start();
+  } catch (error) {
+    assert.match(String(error), /the daemon ended \(SIGKILL\)/);
+    return undefined;
+  }
 }

@@ -39,7 +39,7 @@ exec "$@"
 /** Compiles both programs; needs the network once, for the modules. */
 export async function buildStandInVm(): Promise<{ hypervisor: string; faultyProgram: string }> {
   await mkdir(BUILT, { recursive: true });
-  await execa("go", ["build", "-o", `${BUILT}/`, "./..."], {
+  await execa("go", ["build", "-ldflags=-s -w", "-o", `${BUILT}/`, "./..."], {
     cwd: SOURCE,
     env: { ...GO_ENV, CGO_ENABLED: "0" },
     timeout: GO_BUILD_TIMEOUT_MS,
@@ -47,15 +47,21 @@ export async function buildStandInVm(): Promise<{ hypervisor: string; faultyProg
   return { hypervisor: join(BUILT, "stand-in-vm"), faultyProgram: join(BUILT, "faulty-program") };
 }
 
-export async function createPrograms(folder: string): Promise<Programs> {
+/** @param kind `QEMU`: only the host's programs are wrapped, and QEMU is the real one */
+export async function createPrograms(
+  folder: string,
+  kind: "QEMU" | "stand-in" = "stand-in",
+): Promise<Programs> {
   const [bin, faults] = [join(folder, "bin"), join(folder, "faults")];
   for (const directory of [bin, faults]) await mkdir(directory, { recursive: true });
   const hypervisor = join(bin, platformOf().program);
   const built = await buildStandInVm();
-  await symlink(built.hypervisor, hypervisor);
+  if (kind === "stand-in") {
+    await symlink(built.hypervisor, hypervisor);
+    await writeFile(join(bin, "setpriv"), SETPRIV, { mode: 0o755 });
+  }
   // No links: each knows by its own file which program it is.
   for (const name of WRAPPED) await copyFile(built.faultyProgram, join(bin, name));
-  await writeFile(join(bin, "setpriv"), SETPRIV, { mode: 0o755 });
   return {
     path: `${bin}:${process.env["PATH"]}`,
     hypervisor,

@@ -1,6 +1,7 @@
 /**
  * A host for the real daemon whose VMs are stand-ins: everything else (records, rules, TAPs, clones, seeds, processes) is
- * the host's own, in the namespaces of the suite.
+ * the host's own, in the namespaces of the suite. Or else they are real ones, under emulation, of a guest that is up within
+ * seconds.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -18,6 +19,7 @@ import { parseVmProcess } from "../../src/hypervisor/qemu/arguments.ts";
 import { readInstalledRules } from "../../src/network/nft.ts";
 import { isTapName, parseVmSubnet, slotNetwork, slotOfAddress } from "../../src/network/slots.ts";
 import { poolToml, startTestDaemon, type TestDaemon } from "./daemon.ts";
+import { createSshGuest } from "./ssh-guest.ts";
 import { createPrograms, type Programs } from "./stand-in-vm.ts";
 
 export const STAND_IN_POOL = "ci";
@@ -66,7 +68,11 @@ export interface Belongings {
 }
 
 /** @param diskMiB of the disk with records and clones: the daemon wants 64 MiB free for each VM that it begins */
-export async function createStandInWorld(diskMiB = DISK_MIB): Promise<StandInWorld> {
+export const createStandInWorld = (diskMiB = DISK_MIB): Promise<StandInWorld> =>
+  createWorld("stand-in", diskMiB);
+export const createEmulatedWorld = (): Promise<StandInWorld> => createWorld("QEMU", DISK_MIB);
+
+async function createWorld(hypervisor: "QEMU" | "stand-in", diskMiB: number): Promise<StandInWorld> {
   const folder = await mkdtemp(join(tmpdir(), "stand-in-world-"));
   const disk = join(folder, "disk");
   const stateDirectory = join(disk, "state");
@@ -76,12 +82,13 @@ export async function createStandInWorld(diskMiB = DISK_MIB): Promise<StandInWor
   await mkdir(disk);
   await run("mount", ["-t", "tmpfs", "-o", `size=${diskMiB}m,mode=700`, "stand-in-world", disk]);
   for (const directory of [scratch, diskDirectory]) await mkdir(directory);
-  const programs = await createPrograms(folder);
-  const image = await makeImage(folder);
+  const programs = await createPrograms(folder, hypervisor);
+  const image = hypervisor === "QEMU" ? await createSshGuest(folder) : await makeImage(folder);
   const inspect = async (): Promise<Belongings> => {
-    const processes = (await listProcesses()).flatMap(({ arguments: words }) =>
-      words[0] === programs.hypervisor ? [parseVmProcess(words)?.id ?? "unknown"] : [],
-    );
+    const processes = (await listProcesses()).flatMap(({ arguments: words }) => {
+      const vm = parseVmProcess(words);
+      return vm?.directory.startsWith(`${stateDirectory}/`) ? [vm.id] : [];
+    });
     const rules = new Set((await readInstalledRules())?.elements.map(({ key }) => key[0] ?? "") ?? []);
     return {
       processes: processes.sort(),
@@ -117,7 +124,7 @@ export async function createStandInWorld(diskMiB = DISK_MIB): Promise<StandInWor
           vm_disk_size_gb: 1,
           vm_memory_mb: 128,
           vm_subnet: SUBNET.cidr,
-          boot_timeout: "10s",
+          boot_timeout: hypervisor === "QEMU" ? "60s" : "10s",
           // A stand-in has no memory to go on with.
           clone_mode: "boot",
           ...pool,

@@ -20,7 +20,7 @@ type guest struct {
 	powerOff func()
 	// Its network comes up and says nothing.
 	isMute bool
-	// Closed when the hypervisor has said that it runs.
+	// Closed when the hypervisor has said that it runs; nil in a real machine.
 	seen chan struct{}
 	// Of a template or a clone.
 	port *port
@@ -36,11 +36,20 @@ const longestBoot = 10 * time.Second
 
 // boots returns when somebody has seen the guest run.
 func (g *guest) boots() {
+	if g.seen == nil {
+		return
+	}
 	select {
 	case <-g.seen:
 	case <-time.After(longestBoot):
 	}
 }
+
+// The disk for a prebuild's report, by its file on the host and by its serial in the machine.
+const (
+	reportFile   = "report.raw"
+	reportSerial = "fleetingd-report"
+)
 
 func (g *guest) run() {
 	if g.vm.isIncoming {
@@ -91,10 +100,11 @@ func (g *guest) prebuild(report *os.File) error {
 		"version":                "1\n",
 		"cloud-init/result.json": `{"v1": {"datasource": null, "errors": []}}`,
 		"finish.code":            "0\n",
-		"kernel/release":         "6.1.0-stand-in\n",
-		"kernel/root-device":     "/dev/vda1\n",
-		"kernel/root-type":       "ext4\n",
-		"kernel/missing":         "",
+		// None: clones boot with the initrd of the base image, if it has one.
+		"kernel/release":     "\n",
+		"kernel/root-device": "/dev/vda1\n",
+		"kernel/root-type":   "ext4\n",
+		"kernel/missing":     "",
 	}
 	text := &bytes.Buffer{}
 	archive := tar.NewWriter(text)
@@ -119,7 +129,7 @@ func (g *guest) prebuild(report *os.File) error {
 
 func (g *guest) findReportDisk() *os.File {
 	for _, one := range g.vm.disks {
-		if filepath.Base(one.File.Filename) == "report.raw" {
+		if filepath.Base(one.File.Filename) == reportFile {
 			return one.open
 		}
 	}

@@ -13,23 +13,16 @@ import (
 
 const nic = "eth0"
 
-// serveJobs brings the guest's network up in a namespace of its own and serves SSH there.
+// serveJobs brings the guest's network up and serves SSH there.
 func (g *guest) serveJobs(identity map[string]string) error {
-	// This thread never leaves the namespace, so it ends with the goroutine.
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return err
-	}
-	_ = os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0o644)
-	inside, err := openTun(nic)
-	if err != nil {
-		return err
+	if g.tap != nil {
+		if err := g.enterNetwork(); err != nil {
+			return err
+		}
 	}
 	if err := configure(identity); err != nil {
 		return err
 	}
-	go forward(inside, g.tap)
-	go forward(g.tap, inside)
 	if g.isMute {
 		select {}
 	}
@@ -45,6 +38,23 @@ func (g *guest) serveJobs(identity map[string]string) error {
 		g.onReachable()
 	}
 	return serveSSH(listener, identity, g.whileRunning)
+}
+
+// enterNetwork makes a namespace for this thread with a device that is wired to the TAP.
+func (g *guest) enterNetwork() error {
+	// This thread never leaves the namespace, so it ends with the goroutine.
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	_ = os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0o644)
+	inside, err := openTun(nic)
+	if err != nil {
+		return err
+	}
+	go forward(inside, g.tap)
+	go forward(g.tap, inside)
+	return nil
 }
 
 // configure gives the device its MAC, address and default route, by the same calls as ifconfig and route.
