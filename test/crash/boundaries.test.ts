@@ -126,7 +126,7 @@ for (const { name, createWorld, pool, choose, fewest } of kinds) {
       }
       const kills = sample.length - missed.length;
       process.stdout.write(`killed at ${kills} boundaries of ${boundaries.length}, with ${name}\n`);
-      assert.ok(kills >= sample.length * 0.95, `these did not come again:\n${missed.join("\n")}`);
+      assert.ok(missed.length <= 1 + sample.length * 0.05, `these did not come again:\n${missed.join("\n")}`);
     });
   });
 }
