@@ -88,7 +88,7 @@ describe("beside other firewalls", { skip: needsNamespace() }, () => {
   const shown = (advice: readonly string[]): string[] =>
     [...advice.join(" ").matchAll(/`([^`]+)`/g)].map(([, text = ""]) => text);
   const theirs = (): Promise<string> =>
-    iptables("iptables-save", ["-c"]).then((text) => text.replace(/^#.*\n/gm, ""));
+    iptables("iptables-save", ["-c"]).then((text) => text.replace(/^#.*\n?/gm, ""));
 
   test("without any of them there is nothing to say", async () => {
     assert.deepEqual(await detectForeignFirewalls(subnet), []);
