@@ -8,9 +8,9 @@ import { memoryFile, usedBytes } from "./daemon-memory.ts";
 import type { Measurement } from "./measurement.ts";
 
 const VMS = 200;
-const IDLE_MS = 10_000;
-/** What begins with the daemon has ended by then. */
-const SETTLE_MS = 3_000;
+const IDLE_MS = 30_000;
+/** What begins with the daemon has ended by then, and what it does again and again has been compiled. */
+const SETTLE_MS = 30_000;
 const TICKS_PER_SECOND = 100;
 const KIB = 1024;
 

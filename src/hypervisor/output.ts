@@ -1,5 +1,7 @@
 /** What a hypervisor and its guest write to files: read for error messages, kept from filling the disk. */
+import { type FSWatcher, watch } from "node:fs";
 import { open, stat, truncate } from "node:fs/promises";
+import { dirname } from "node:path";
 import { messageOf, systemErrorCode } from "../errors.ts";
 import type { Logger } from "../log.ts";
 
@@ -12,7 +14,9 @@ export interface TailOptions {
 const TAIL_BYTES = 16 * 1024;
 const TAIL_LINES = 20;
 const CHECK_MS = 1_000;
-const QUIET_CHECK_MS = 20_000;
+const UNWATCHED_CHECK_MS = 20_000;
+/** In case a write was not told. */
+const QUIET_CHECK_MS = 5 * 60_000;
 /** A guest may print for ever; beyond this a log starts anew. */
 export const MAX_LOG_BYTES = 16 * 1024 * 1024;
 
@@ -43,14 +47,21 @@ export async function fileSize(path: string): Promise<number | undefined> {
 
 /**
  * Cuts each log to nothing whenever it exceeds the limit; its writers append, so they go on at its new end. Logs that grow are
- * looked at every second, the others less often: there may be hundreds.
+ * looked at every second. Those that don't are left alone until something in their folder is written: there may be hundreds.
+ * @param paths In one folder.
  * @returns what ends it.
  */
-export function keepLogsSmall(paths: readonly string[], logger: Logger): () => void {
+export function keepLogsSmall(paths: readonly [string, ...string[]], logger: Logger): () => void {
+  const directory = dirname(paths[0]);
+  let stopWaiting: () => void = () => undefined;
   let ended = false;
-  let timer: NodeJS.Timeout;
   let lastBytes = 0;
+  const after = (delayMs: number): (() => void) => {
+    const timer = setTimeout(() => void check(), delayMs).unref();
+    return () => clearTimeout(timer);
+  };
   const check = async (): Promise<void> => {
+    stopWaiting();
     let bytes = 0;
     for (const path of paths) {
       try {
@@ -61,15 +72,39 @@ export function keepLogsSmall(paths: readonly string[], logger: Logger): () => v
         logger.warn("a log could not be checked", { path, error: messageOf(error) });
       }
     }
-    const nextMs = bytes === lastBytes ? QUIET_CHECK_MS : CHECK_MS;
+    const isQuiet = bytes === lastBytes;
     lastBytes = bytes;
-    if (!ended) timer = setTimeout(() => void check(), nextMs).unref();
+    if (!ended) stopWaiting = isQuiet ? untilWritten() : after(CHECK_MS);
   };
-  timer = setTimeout(() => void check(), CHECK_MS).unref();
+  const untilWritten = (): (() => void) => {
+    const hurry = (): void => {
+      stopWaiting();
+      stopWaiting = after(CHECK_MS);
+    };
+    const watcher = watchFolder(directory, hurry);
+    const stopTimer = after(watcher === undefined ? UNWATCHED_CHECK_MS : QUIET_CHECK_MS);
+    return () => {
+      watcher?.close();
+      stopTimer();
+    };
+  };
+  stopWaiting = after(CHECK_MS);
   return () => {
     ended = true;
-    clearTimeout(timer);
+    stopWaiting();
   };
+}
+
+/** Calls `onChange` when a file in the folder is written, or the watch breaks; undefined if the kernel has no watch to give. */
+function watchFolder(directory: string, onChange: () => void): FSWatcher | undefined {
+  try {
+    const watcher = watch(directory, { persistent: false });
+    return watcher.once("change", onChange).once("error", onChange);
+  } catch (error) {
+    // There is a limit for each user, or the folder is gone: whoever polls will see.
+    if (["ENOSPC", "EMFILE", "ENOENT"].includes(systemErrorCode(error) ?? "")) return undefined;
+    throw error;
+  }
 }
 
 /** Empties the log if it exceeds `maxBytes`, and says how many it had. */

@@ -16,7 +16,7 @@ export interface MonitorOptions {
 /** Several questions may go unanswered before an instance counts as dead. */
 const QUESTIONS_PER_TIMEOUT = 4;
 /** A machine that hangs must be found soon; what else ails an idle one comes slowly. */
-const QUESTIONS_PER_THOROUGH_ONE = 8;
+const QUESTIONS_PER_THOROUGH_ONE = 16;
 const LONGEST_ANSWER_MS = 15_000;
 
 interface Turn {

@@ -175,7 +175,8 @@ async function answers(socket: string): Promise<boolean> {
     return true;
   } catch (error) {
     const code = systemErrorCode(error);
-    if (code === "ENOENT" || code === "ECONNREFUSED") return false;
+    // ECONNRESET: it was killed between its answer and ours.
+    if (code === "ENOENT" || code === "ECONNREFUSED" || code === "ECONNRESET") return false;
     throw error;
   }
 }
