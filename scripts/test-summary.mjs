@@ -1,5 +1,5 @@
 /**
- * Adds up what scripts/test-report.mjs wrote, tells why tests were skipped, and prints the closing line.
+ * Adds up what scripts/test-report.mjs wrote, tells what failed and why tests were skipped, and prints the closing line.
  *
  *     node scripts/test-summary.mjs FOLDER ALLOWED-SKIPS FAILED-STEPS
  *
@@ -18,6 +18,7 @@ for (const name of (await readdir(folder)).filter((entry) => entry.endsWith(".js
   if (text === "") continue;
   const suite = JSON.parse(text);
   for (const key of ["passed", "failed", "skipped"]) total[key] += suite[key];
+  for (const { test, error } of suite.failures) process.stdout.write(`failed: ${test}\n${error}\n`);
   for (const { test, reason } of suite.skips) {
     const refused = process.env.CI === "true" && !allowed.test(reason);
     if (refused) total.refused += 1;

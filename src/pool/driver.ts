@@ -319,6 +319,8 @@ export class Driver {
   }
 
   async #forget(entry: Entry): Promise<void> {
+    // Whoever asks for its end now would write a record after the last one was removed.
+    entry.record.state = "deleting";
     await this.#options.journal.remove(entry.record.id);
     this.#options.entries.delete(entry.record.id);
   }

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { waitFor } from "../../../src/host/wait.ts";
 import { silentLogger } from "../../../src/log.ts";
-import { createJournal } from "../../../src/pool/journal.ts";
+import { newRecord } from "../../../src/pool/instance.ts";
+import { createJournal, type Journal } from "../../../src/pool/journal.ts";
 import { createLimiter } from "../../../src/pool/limiter.ts";
 import { Pool } from "../../../src/pool/pool.ts";
 import { createStandInSource, type StandInSource } from "../../helpers/stand-in-source.ts";
@@ -25,8 +26,10 @@ afterEach(async () => {
   await rm(stateDirectory, { recursive: true });
 });
 
-async function startPool(options: { warm?: number; max?: number; creates?: number } = {}): Promise<Pool> {
-  const journal = createJournal(stateDirectory);
+async function startPool(
+  options: { warm?: number; max?: number; creates?: number; journal?: Journal } = {},
+): Promise<Pool> {
+  const journal = options.journal ?? createJournal(stateDirectory);
   const pool = new Pool({
     name: "p",
     settings: {
@@ -282,6 +285,24 @@ describe("a pool", () => {
       return idle(pool).length === 2 && idle(pool).every((one) => one.data["image"] === "second");
     });
     assert.ok(fewest >= 1);
+  });
+
+  test("leaves no record of what is ended at the moment when the last of it goes", async () => {
+    const journal = createJournal(stateDirectory);
+    await journal.write(newRecord("p", undefined, Date.now()));
+    let end = (): Promise<void> => Promise.resolve();
+    const ended = new Promise<void>((resolve) => {
+      end = () => pool.clear(20_000).then(resolve);
+    });
+    const remove = (id: string): Promise<void> => {
+      const removed = journal.remove(id);
+      void end();
+      return removed;
+    };
+    const pool = await startPool({ journal: { ...journal, remove } });
+    await ended;
+    await pool.stop();
+    assert.deepEqual(await records(), []);
   });
 
   test("is cleared until nothing is left", async () => {
