@@ -2,10 +2,10 @@
 import { loadConfig } from "../config/load.ts";
 import type { PoolConfig } from "../config/types.ts";
 import { fetchBaseImage, imageOf } from "../daemon/base-images.ts";
-import { FleetingdError } from "../errors.ts";
 import { interruptible } from "../host/interrupt.ts";
 import { createLogger } from "../log.ts";
 import { progressText } from "../sources/local/golden-images.ts";
+import { chosenPools } from "./chosen-pools.ts";
 import { type CliCommand, EXIT, type GlobalOptions } from "./context.ts";
 import { createProgress } from "./progress.ts";
 
@@ -37,14 +37,3 @@ export const fetch: CliCommand<FetchOptions> = async (options, context) => {
     return EXIT.ok;
   });
 };
-
-function chosenPools(
-  pools: Readonly<Record<string, PoolConfig>>,
-  wanted: string | undefined,
-): [string, PoolConfig][] {
-  const chosen = Object.entries(pools).filter(([name]) => wanted === undefined || name === wanted);
-  if (chosen.length > 0) return chosen;
-  const what =
-    wanted === undefined ? "the configuration has no pool" : `the configuration has no pool ${wanted}`;
-  throw new FleetingdError("NOT_FOUND", what, { hint: "Add a [pools.<name>] to it." });
-}

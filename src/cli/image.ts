@@ -6,6 +6,7 @@ import { interruptible } from "../host/interrupt.ts";
 import { withLock } from "../host/lock.ts";
 import { type ArchiveOptions, exportImages, importImages } from "../images/archive.ts";
 import { IMAGES_LOCK } from "../sources/local/golden-images.ts";
+import { chosenPools } from "./chosen-pools.ts";
 import { type CliCommand, EXIT, type GlobalOptions } from "./context.ts";
 import { createProgress } from "./progress.ts";
 
@@ -48,13 +49,8 @@ function work(move: Work): CliCommand<ImageOptions> {
 
 async function directoryOf({ config: path, pool: wanted }: ImageOptions): Promise<string> {
   const { pools } = (await loadConfig(path)).config;
-  const chosen = Object.entries(pools).filter(([name]) => wanted === undefined || name === wanted);
-  const [directory, ...others] = new Set(chosen.map(([, { diskDirectory }]) => diskDirectory));
-  if (directory === undefined) {
-    const what =
-      wanted === undefined ? "the configuration has no pool" : `the configuration has no pool ${wanted}`;
-    throw new FleetingdError("NOT_FOUND", what, { hint: "Add a [pools.<name>] to it." });
-  }
+  const chosen = chosenPools(pools, wanted);
+  const [directory = "", ...others] = new Set(chosen.map(([, { diskDirectory }]) => diskDirectory));
   if (others.length === 0) return directory;
   throw new FleetingdError("INVALID_ARGUMENT", "the pools have their images in several directories", {
     hint: `Name a pool after the archive: ${chosen.map(([name]) => name).join(", ")}.`,

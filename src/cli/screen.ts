@@ -1,5 +1,6 @@
 /** A terminal of which the whole screen is ours for a while: nothing is left of it afterwards. */
 import { onSignals } from "../host/interrupt.ts";
+import { sleep } from "../host/wait.ts";
 
 export interface Screen {
   /** Draws, waits and handles keys; false as soon as one of them ends it. */
@@ -16,10 +17,9 @@ const CLEAR_TO_END_OF_LINE = "\x1b[K";
 /** @param press answers false to a key that ends it */
 export function createScreen(render: () => readonly string[], press: (key: string) => boolean): Screen {
   const { stdin, stdout } = process;
-  let isOpen = true;
-  let end: (() => void) | undefined;
+  const ending = new AbortController();
   const draw = (): void => {
-    if (!isOpen) return;
+    if (ending.signal.aborted) return;
     // Lines are overwritten, not cleared: so nothing flickers.
     stdout.write(
       HOME +
@@ -29,15 +29,10 @@ export function createScreen(render: () => readonly string[], press: (key: strin
     );
   };
   const onKey = (data: Buffer): void => {
-    if (!press(data.toString())) isOpen = false;
+    if (!press(data.toString())) ending.abort();
     draw();
-    if (!isOpen) end?.();
   };
-  const quit = (): void => {
-    isOpen = false;
-    end?.();
-  };
-  const stopListening = onSignals(["SIGINT", "SIGTERM", "SIGHUP"], quit);
+  const stopListening = onSignals(["SIGINT", "SIGTERM", "SIGHUP"], () => ending.abort());
   stdin.setRawMode(true);
   stdin.resume();
   stdin.on("data", onKey);
@@ -46,18 +41,15 @@ export function createScreen(render: () => readonly string[], press: (key: strin
   return {
     async wait(ms) {
       draw();
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, ms);
-        end = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-        if (!isOpen) end();
-      });
-      return isOpen;
+      try {
+        await sleep(ms, ending.signal);
+      } catch (error) {
+        if (!ending.signal.aborted) throw error;
+      }
+      return !ending.signal.aborted;
     },
     close() {
-      isOpen = false;
+      ending.abort();
       stopListening();
       stdin.removeListener("data", onKey);
       stdout.removeListener("resize", draw);

@@ -16,7 +16,7 @@ import { sleep } from "../../host/wait.ts";
 import type { Logger } from "../../log.ts";
 import { DaemonLink } from "../../plugin/daemon-link.ts";
 import type { GlobalOptions } from "../context.ts";
-import { callError, socketPathOf, withDaemon } from "../daemon-client.ts";
+import { socketPathOf } from "../daemon-client.ts";
 
 const CALL_TIMEOUT_MS = 20_000;
 /** For a daemon that is restarted meanwhile. */
@@ -31,16 +31,6 @@ export interface Machine {
   claim(): Promise<{ accepted: number; reason: string }>;
   release(ids: readonly string[]): Promise<void>;
   connectInfo(id: string): Promise<ConnectInfoReply>;
-}
-
-/** @throws FleetingdError NoDaemonError, NOT_FOUND */
-export async function readStatus(options: GlobalOptions): Promise<DaemonStatus> {
-  const { json } = await withDaemon(options, (client) =>
-    callUnary(client.status.bind(client), {}, CALL_TIMEOUT_MS).catch((error: unknown) => {
-      throw callError(error, CALL_TIMEOUT_MS);
-    }),
-  );
-  return JSON.parse(json) as DaemonStatus;
 }
 
 /**

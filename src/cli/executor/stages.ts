@@ -7,6 +7,7 @@ import { runSession } from "../../host/ssh-session.ts";
 import { sleep } from "../../host/wait.ts";
 import { createLogger, type Logger } from "../../log.ts";
 import { type CliCommand, type CliContext, EXIT, NoDaemonError } from "../context.ts";
+import { askForStatus } from "../status.ts";
 import { failureCodes, isJob, jobOf, type MachineOptions, randomMachineName } from "./job.ts";
 import {
   hasFailed,
@@ -15,7 +16,6 @@ import {
   type Machine,
   poolFor,
   poolOfMachine,
-  readStatus,
   withMachine,
 } from "./machine.ts";
 
@@ -55,7 +55,7 @@ export const config: CliCommand<ConfigOptions> = async ({ buildsDir, cacheDir },
 export const prepare: CliCommand<PrepareOptions> = stage(async (options, context) => {
   const job = jobOf(options, process.env);
   const machine = job.machine ?? randomMachineName();
-  const status = await readStatus(options);
+  const status = await askForStatus(options);
   const pool = poolOfMachine(machine, status) ?? poolFor(job.distro, status);
   const deadline = performance.now() + options.timeout * 1000;
   const logger = loggerOf(options, context);
@@ -113,7 +113,7 @@ export const run: CliCommand<RunOptions> = stage(async (options, context) => {
       hint: 'In the runner\'s configuration: run_args = ["executor", "run", "--script"].',
     });
   if (script && path !== undefined) await access(path, constants.R_OK);
-  const pool = poolOfMachine(machine, await readStatus(options));
+  const pool = poolOfMachine(machine, await askForStatus(options));
   if (pool === undefined) throw noMachine(machine);
   const exitCode = await withMachine(
     options,
@@ -145,7 +145,7 @@ function runScript(args: readonly string[]): string {
 /** Gives the machine back; that there is none is no failure. */
 export const cleanup: CliCommand<MachineOptions> = stage(async (options, context) => {
   const machine = named(options);
-  const pool = poolOfMachine(machine, await readStatus(options));
+  const pool = poolOfMachine(machine, await askForStatus(options));
   if (pool === undefined) return EXIT.ok;
   await withMachine(options, { pool, machine, logger: loggerOf(options, context) }, async (one) => {
     await one.release((await one.instances()).map(({ id }) => id));

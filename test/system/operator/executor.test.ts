@@ -51,6 +51,12 @@ describe("the custom executor", { skip: needsNamespace() }, () => {
     };
     return (...words: string[]) => executor(env, ...words);
   };
+  const until = (what: string, holds: () => Promise<boolean>): Promise<true> =>
+    waitFor(async () => ((await holds()) ? true : undefined), {
+      timeoutMs: TIMEOUT_MS,
+      intervalMs: 50,
+      what,
+    });
   const script = async (text: string): Promise<string> => {
     const path = join(world.folder, "script");
     await writeFile(path, text, { mode: 0o600 });
@@ -86,11 +92,7 @@ describe("the custom executor", { skip: needsNamespace() }, () => {
     assert.equal(ran.stderr, "to stderr");
 
     assert.equal((await job("cleanup")).exitCode, 0);
-    await waitFor(async () => ((await idsOf("job-4711")).length === 0 ? true : undefined), {
-      timeoutMs: TIMEOUT_MS,
-      intervalMs: 50,
-      what: "the end of the machine",
-    });
+    await until("the end of the machine", async () => (await idsOf("job-4711")).length === 0);
     assert.equal((await job("cleanup")).exitCode, 0, "the runner cleans up whatever happened before");
   });
 
@@ -161,11 +163,7 @@ describe("the custom executor", { skip: needsNamespace() }, () => {
     const go = join(world.folder, "go");
     const path = await script(`touch "${begun}"; while [ ! -e "${go}" ]; do sleep 0.1; done; echo done`);
     const running = job("run", "--script", path, "build_script");
-    await waitFor(async () => ((await exists(begun)) ? true : undefined), {
-      timeoutMs: TIMEOUT_MS,
-      intervalMs: 50,
-      what: "the script",
-    });
+    await until("the script", () => exists(begun));
     const ended = once(daemon.process, "exit");
     daemon.process.kill("SIGKILL");
     await ended;
@@ -187,11 +185,7 @@ describe("the custom executor", { skip: needsNamespace() }, () => {
       await script(`touch "${begun}"; while [ -e "${begun}" ]; do sleep 0.1; done`),
       "build_script",
     );
-    await waitFor(async () => ((await exists(begun)) ? true : undefined), {
-      timeoutMs: TIMEOUT_MS,
-      intervalMs: 50,
-      what: "the script",
-    });
+    await until("the script", () => exists(begun));
     running.kill("SIGKILL");
     await running;
     await rm(begun);
