@@ -91,8 +91,8 @@ export const daemonTable = z.strictObject({
     kind: 'range of numbers, or `"none"`',
     meaning:
       "The users that VMs' processes run as: each VM has a uid, and a gid of the same number, that no other one has. Nobody " +
-      "else on the host may have any of them, so daemons beside each other need a range each. The default is one that " +
-      "systemd keeps free for such uses. `\"none\"`: all are root's, though without root's capabilities.",
+      "else on the host may have any of them, so daemons beside each other need a range each. The last one is the " +
+      "group of what several VMs read. The default is one that systemd keeps free for such uses. `\"none\"`: all are root's, though without root's capabilities.",
     example: "700000-700999",
   }),
   rules_guard: key(booleanOrAuto().prefault("auto"), {

@@ -155,7 +155,7 @@ export const userRange: z.ZodType<UserRange | "none", unknown> = checkedString((
   if (text === "none") return text;
   const [first = 0, last = 0] = (/^([1-9]\d{0,9})-([1-9]\d{0,9})$/.exec(text) ?? []).slice(1).map(Number);
   // The last two numbers mean "nobody" to the kernel.
-  if (first > 0 && first <= last && last <= 2 ** 32 - 3) return { first, last };
+  if (first > 0 && first < last && last <= 2 ** 32 - 3) return { first, last };
   throw new Error(
     `expected a range of uids such as "1900000000-1900065535", or "none", but this is ${describeValue(text)}`,
   );

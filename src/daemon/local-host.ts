@@ -4,7 +4,7 @@ import type { Config } from "../config/types.ts";
 import { detectAccelerator } from "../hypervisor/accelerator.ts";
 import { type Confinement, findConfinement } from "../hypervisor/confinement.ts";
 import { openHypervisor } from "../hypervisor/select.ts";
-import { createUsers, formatUserRange, type UserRange } from "../hypervisor/users.ts";
+import { createUsers, formatUserRange, readersGroup, type UserRange } from "../hypervisor/users.ts";
 import type { Logger } from "../log.ts";
 import { createFabric } from "../network/fabric.ts";
 import { createLeases, type Leases } from "../network/leases.ts";
@@ -79,7 +79,13 @@ export async function openLocalHost(
   await checkVmUsers(config.vmUsers);
   const accelerator = await detectAccelerator({ logger });
   const confinement = await findConfinement(logger);
-  const hypervisor = await openHypervisor({ choice: config.hypervisor, accelerator, confinement, logger });
+  const hypervisor = await openHypervisor({
+    choice: config.hypervisor,
+    accelerator,
+    confinement,
+    readers: config.vmUsers && readersGroup(config.vmUsers),
+    logger,
+  });
   const resolvers = await hostResolvers();
   const local = named.filter(([, pool]) => usesHost(pool));
   const pools = local.map(([, pool]) => pool);
@@ -113,7 +119,10 @@ export async function openLocalHost(
     },
     facts: {
       accelerator: accelerator.kind,
-      confinement: describeConfinement(confinement, hypervisor.name === "qemu" ? config.vmUsers : undefined),
+      confinement: describeConfinement(
+        confinement,
+        hypervisor.name === "qemu" || hypervisor.startsAsUser ? config.vmUsers : undefined,
+      ),
       dnsServers: resolvers.servers,
     },
   };

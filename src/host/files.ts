@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import {
   access,
+  chmod,
   constants,
   mkdir,
   open,
@@ -14,6 +15,8 @@ import {
 } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { systemErrorCode } from "../errors.ts";
+
+const OTHERS_PASS = 0o001;
 
 /** Writes the whole file or nothing: temporary file, fsync, rename, fsync of the folder. */
 export async function writeFileAtomic(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
@@ -75,6 +78,14 @@ export async function ensureDirectory(path: string, mode = 0o700): Promise<void>
     // Somebody else has just made it.
     if (systemErrorCode(error) !== "EEXIST" || !(await isThere())) throw error;
   }
+}
+
+/** Lets other users get through the folders from `root`, included, down to `path`, though not see what is in them. */
+export async function makePassable(root: string, path: string): Promise<void> {
+  if (path !== root && !path.startsWith(`${root}/`)) return;
+  const { mode } = await stat(path);
+  if ((mode & OTHERS_PASS) === 0) await chmod(path, (mode & 0o7777) | OTHERS_PASS);
+  await makePassable(root, dirname(path));
 }
 
 /** Like `ensureDirectory`, and what it makes is still there after a power cut. */

@@ -15,6 +15,12 @@ import type { VmLimits, VmSpec } from "./driver.ts";
 /** What a hypervisor may keep until it has opened all that it needs. */
 export type Capability = "setuid" | "setgid" | "sys_chroot";
 
+/** Whom a process becomes, with no other groups than these besides its own, which has the user's number. */
+export interface ProcessUser {
+  id: number;
+  groups: readonly number[];
+}
+
 export interface Confinement {
   /** Whether capabilities can be taken from it at all. */
   readonly canStrip: boolean;
@@ -23,8 +29,13 @@ export interface Confinement {
   /**
    * Words to put before the command of a VM's hypervisor.
    * @param kept The only capabilities that it has; whatever it becomes, it never gets others.
+   * @param user Whom it is from the beginning; left out: root's user. Only where it can be stripped.
    */
-  words(vm: Pick<VmSpec, "id" | "disks" | "limits">, kept: readonly Capability[]): string[];
+  words(
+    vm: Pick<VmSpec, "id" | "disks" | "limits">,
+    kept: readonly Capability[],
+    user?: ProcessUser,
+  ): string[];
 }
 
 const TIMEOUT_MS = 10_000;
@@ -37,19 +48,27 @@ export async function findConfinement(logger: Logger): Promise<Confinement> {
   return {
     canStrip,
     hasCgroups,
-    words: (vm, kept) => [
+    words: (vm, kept, user) => [
       ...(hasCgroups && vm.limits !== undefined ? scopeWords(vm.id, vm.limits, vm.disks[0]?.path) : []),
-      ...(canStrip ? strippingWords(kept) : []),
+      ...(canStrip ? strippingWords(kept, user) : []),
     ],
   };
 }
 
 /** No capabilities but these, and no way to any: the TAP is opened as its owner, disks as theirs. */
-export function strippingWords(kept: readonly Capability[]): string[] {
+export function strippingWords(kept: readonly Capability[], user?: ProcessUser): string[] {
   // What is inherited has to be in the bounding set at that moment, so that is emptied by a second one.
   const inherit = ["setpriv", `--inh-caps=${["-all", ...kept.map((name) => `+${name}`)].join(",")}`, "--"];
-  const strip = ["setpriv", "--no-new-privs", "--ambient-caps=-all", "--bounding-set=-all", "--"];
-  return [...inherit, ...strip];
+  const strip = ["setpriv", "--no-new-privs", "--ambient-caps=-all", "--bounding-set=-all"];
+  return [...inherit, ...strip, ...(user === undefined ? [] : userWords(user)), "--"];
+}
+
+function userWords({ id, groups }: ProcessUser): string[] {
+  return [
+    `--reuid=${id}`,
+    `--regid=${id}`,
+    groups.length === 0 ? "--clear-groups" : `--groups=${groups.join(",")}`,
+  ];
 }
 
 /**

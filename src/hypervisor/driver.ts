@@ -81,8 +81,9 @@ export interface VmSpec {
    */
   hasChannel?: boolean | undefined;
   /**
-   * The uid and gid that its process has, and nothing else on this host; left out: root's, without capabilities. Cloud
-   * Hypervisor's process is root's all the same, and so is a template's.
+   * The uid and gid that its process has, and nothing else on this host; left out: root's, without capabilities. With a driver
+   * that `startsAsUser` the TAPs are this user's, and the folders of all files let it pass; the files themselves are the
+   * driver's to give. A template has none: it writes its state at the end.
    */
   user?: number | undefined;
   /** Left out: none. */
@@ -180,6 +181,8 @@ export interface HypervisorDriver {
   readonly description: string;
   /** Undefined: VMs of this driver can only boot. */
   readonly snapshots: SnapshotSupport | undefined;
+  /** Whether a VM's process has its user from the beginning, so that this user opens all of the VM's files and TAPs. */
+  readonly startsAsUser: boolean;
   start(spec: VmSpec, signal?: AbortSignal): Promise<RunningVm>;
   /**
    * Undefined if the process is gone, or if its pid belongs to something else by now.

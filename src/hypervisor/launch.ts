@@ -22,6 +22,8 @@ export interface LaunchOptions<C extends VmControl> {
   /** How long it may take from its start until the guest runs. */
   startTimeoutMs: number;
   signal: AbortSignal | undefined;
+  /** Makes the directory ready; by then it is sure that no VM runs in it. */
+  prepare?(): Promise<void>;
   /** A file that it has as its standard input; nothing if it is left out. */
   inputPath?: string;
   /** Tells a hypervisor that answers what is to be told until its guest runs; it may get all of it by its arguments. */
@@ -41,6 +43,7 @@ export async function launchVm<C extends VmControl>(
   throwIfAborted(spec, options.signal);
   const { kind } = options;
   await removeStaleSockets(kind, spec);
+  await options.prepare?.();
   const { process, exited } = await launchHypervisor(command, spec.directory, kind, options.inputPath);
   if (process === undefined) throw startFailure(kind, spec, await exited);
   const vm = manageVm(kind, spec, process, options.logger);

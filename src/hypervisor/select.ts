@@ -17,6 +17,8 @@ export interface SelectOptions {
   choice: HypervisorChoice;
   accelerator: Accelerator;
   confinement?: Confinement | undefined;
+  /** The group of the files that VMs of several users read; left out: no VM has a user of its own. */
+  readers?: number | undefined;
   logger: Logger;
 }
 

@@ -1,6 +1,7 @@
 /**
  * The users that VMs' processes run as: uids, and gids of the same number, that nobody else on the host has.
- * Invariants: no two VMs have the same one at a time; one that was given back is the last to be given out again.
+ * Invariants: no two VMs have the same one at a time; one that was given back is the last to be given out again; the last
+ * number of the range is no VM's.
  *
  * In memory only: after a restart the records of the VMs say which are to be reserved.
  */
@@ -10,6 +11,11 @@ import { FleetingdError } from "../errors.ts";
 export interface UserRange {
   first: number;
   last: number;
+}
+
+/** The group of what several VMs' processes read, such as a golden image: of it nobody is but they. */
+export function readersGroup(range: UserRange): number {
+  return range.last;
 }
 
 export interface Users {
@@ -27,17 +33,22 @@ export function createUsers(range: UserRange | undefined): Users {
   return {
     acquire() {
       if (range === undefined) return undefined;
-      const count = range.last - range.first + 1;
+      const last = range.last - 1;
+      const count = last - range.first + 1;
       for (let tried = 0; tried < count; tried++) {
         const user = next;
-        next = user === range.last ? range.first : user + 1;
+        next = user >= last ? range.first : user + 1;
         if (taken.has(user)) continue;
         taken.add(user);
         return user;
       }
-      throw new FleetingdError("EXHAUSTED", `all ${count} users of ${formatUserRange(range)} are in use`, {
-        hint: "Configure a larger daemon.vm_uids, or allow fewer VMs.",
-      });
+      throw new FleetingdError(
+        "EXHAUSTED",
+        `all ${count} users of ${formatUserRange({ ...range, last })} are in use`,
+        {
+          hint: "Configure a larger daemon.vm_uids, or allow fewer VMs.",
+        },
+      );
     },
     reserve: (user) => void taken.add(user),
     release: (user) => void taken.delete(user),

@@ -1,9 +1,10 @@
 /** What tests of hypervisor drivers need: a folder of VMs, their specs, waiting for the console, and a search for leftovers. */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { TestContext } from "node:test";
+import { exists } from "../../src/host/files.ts";
 import { run } from "../../src/host/run.ts";
 import { waitFor, withTimeout } from "../../src/host/wait.ts";
 import {
@@ -13,13 +14,15 @@ import {
   type VmExit,
   type VmSpec,
 } from "../../src/hypervisor/driver.ts";
-import { prepareTinyGuest } from "./tiny-guest.ts";
+import { prepareTinyGuest, type TinyGuest } from "./tiny-guest.ts";
 
 /** Generous: several tests boot emulated VMs on the same two cores. */
 export const BOOT_TIMEOUT_MS = 90_000;
 
 /** The uid of VMs' processes; the tests' VMs share it. */
 export const VM_USER = 1_900_000_007;
+/** The group of what VMs of several users read. */
+export const READERS = 1_900_000_099;
 
 export interface HypervisorFixture {
   /** The folder that holds the VMs' directories. */
@@ -31,8 +34,9 @@ export interface HypervisorFixture {
 }
 
 export async function createFixture(name: string): Promise<HypervisorFixture> {
-  const guest = await prepareTinyGuest();
   const root = await mkdtemp(join(tmpdir(), `${name}-`));
+  await chmod(root, 0o711);
+  const guest = await copyTo(root, await prepareTinyGuest());
   return {
     root,
     async spec(id, words = [], more = {}) {
@@ -60,6 +64,26 @@ export async function createFixture(name: string): Promise<HypervisorFixture> {
       assert.deepEqual({ processes, sockets }, { processes: [], sockets: [] }, "something was left behind");
     },
   };
+}
+
+/** A driver gives files to users: not those of the cache, where not every user may get. */
+async function copyTo(folder: string, { kernelPath, initrdPath }: TinyGuest): Promise<TinyGuest> {
+  const copy = { kernelPath: join(folder, "vmlinuz"), initrdPath: join(folder, "initrd") };
+  await copyFile(kernelPath, copy.kernelPath);
+  await copyFile(initrdPath, copy.initrdPath);
+  return copy;
+}
+
+/** From now on (but only in this mount namespace) these devices of the host may be used by all, as where udev runs. */
+export async function openDevices(folder: string): Promise<void> {
+  for (const path of ["/dev/kvm", "/dev/net/tun"]) {
+    if (!(await exists(path))) continue;
+    const { rdev, mode } = await stat(path);
+    if ((mode & 0o006) === 0o006) continue;
+    const node = join(folder, basename(path));
+    await run("mknod", ["--mode=666", node, "c", String(rdev >> 8), String(rdev & 0xff)]);
+    await run("mount", ["--bind", node, path]);
+  }
 }
 
 /** What the guest has printed so far. */
@@ -92,8 +116,8 @@ export async function makeDisk(path: string, text: string): Promise<string> {
 }
 
 /** A TAP in this network namespace, up, until the test ends. */
-export async function makeTap(test: TestContext, name: string): Promise<void> {
-  await run("ip", ["tuntap", "add", name, "mode", "tap"]);
+export async function makeTap(test: TestContext, name: string, user = 0): Promise<void> {
+  await run("ip", ["tuntap", "add", name, "mode", "tap", "user", String(user)]);
   test.after(() => run("ip", ["link", "delete", name]));
   await run("ip", ["link", "set", name, "up"]);
 }

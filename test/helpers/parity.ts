@@ -29,6 +29,8 @@ import {
   type HypervisorFixture,
   makeDisk,
   makeTap,
+  openDevices,
+  VM_USER,
   waitForConsole,
 } from "./hypervisor-fixture.ts";
 import { FAULT_FILE, putHypervisor } from "./hypervisor-programs.ts";
@@ -79,6 +81,7 @@ export function describeParity(subject: Subject): void {
       const bin = `${fixture.root}-bin`;
       await putHypervisor(bin, subject.which);
       process.env["PATH"] = `${bin}:${path}`;
+      if (subject.name === "cloud-hypervisor") await openDevices(bin);
       driver = await subject.create();
     });
     after(async () => {
@@ -116,7 +119,7 @@ export function describeParity(subject: Subject): void {
       needsGuest,
       async (t) => {
         const tapName = `tap-${subject.which.slice(0, 4)}`;
-        await makeTap(t, tapName);
+        await makeTap(t, tapName, driver.startsAsUser ? VM_USER : 0);
         const overlay = join(fixture.root, "overlay.qcow2");
         const base = await makeDisk(join(fixture.root, "base, raw"), "BASETEXT");
         await run("qemu-img", ["create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, overlay]);
@@ -416,7 +419,7 @@ export function describeParity(subject: Subject): void {
         const spec = await fixture.spec("no-tap", [], { nics: [nic] });
         await assertRefused(spec, "NOT_FOUND", /there is no network device hyp-absent/);
         const busy = `busy-${subject.which.slice(0, 4)}`;
-        await makeTap(t, busy);
+        await makeTap(t, busy, driver.startsAsUser ? VM_USER : 0);
         const nics = [{ ...nic, tapName: busy }];
         const holder = await driver.start(await fixture.spec("tap-holder", [TINY.ignoreButton], { nics }));
         const second = await fixture.spec("tap-second", [], { nics });

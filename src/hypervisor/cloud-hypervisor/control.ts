@@ -30,6 +30,10 @@ export const CLOUD_HYPERVISOR: HypervisorKind<CloudHypervisorControl> = {
       pattern: /hypervisor interface|\/dev\/kvm/,
       hint: 'Check that /dev/kvm is there and may be opened, or set hypervisor = "qemu".',
     },
+    {
+      pattern: /permission denied|os error 13/i,
+      hint: "VMs' own users (daemon.vm_uids) have to get through all folders above the VMs' files: chmod o+x lets them pass.",
+    },
     { pattern: /No space left on device/, hint: "Make room on the disk that holds the VMs." },
   ],
   isNoise: (line) => /Kernel lacks CONFIG_SCHED_CORE|vCPU thread did not respond in/.test(line),

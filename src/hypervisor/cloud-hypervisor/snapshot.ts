@@ -8,6 +8,7 @@ import { z } from "zod";
 import { FleetingdError } from "../../errors.ts";
 import { removeTree } from "../../host/files.ts";
 import type { Snapshot, VmSpec } from "../driver.ts";
+import { lend } from "./access.ts";
 import type { CloudHypervisorApi } from "./api.ts";
 import type { VmConfig } from "./vm-config.ts";
 
@@ -35,10 +36,10 @@ export async function saveState(
   await api.request("vm.snapshot", { destination_url: `file://${stateDirectory}` }, timeoutMs);
 }
 
-/** Lets the guest go on where the template stood, as the VM of `config`. @throws FleetingdError */
+/** Brings the guest to where the template stood, as the VM of `config`; it is paused. @throws FleetingdError */
 export async function restoreState(
   api: CloudHypervisorApi,
-  vm: { spec: VmSpec; config: VmConfig },
+  vm: { spec: VmSpec; config: VmConfig; user: number | undefined },
   snapshot: Snapshot,
   timeoutMs: number,
 ): Promise<void> {
@@ -49,7 +50,14 @@ export async function restoreState(
     const config = cloneConfig(saved, vm.config, snapshot.memoryPath);
     await writeFile(join(directory, CONFIG_FILE), JSON.stringify(config), { mode: 0o600 });
     await copyFile(join(snapshot.stateDirectory, STATE_FILE), join(directory, STATE_FILE));
-    await api.request("vm.restore", { source_url: `file://${directory}`, resume: true }, timeoutMs);
+    if (vm.user !== undefined) {
+      await lend(
+        vm.user,
+        directory,
+        [CONFIG_FILE, STATE_FILE].map((name) => join(directory, name)),
+      );
+    }
+    await api.request("vm.restore", { source_url: `file://${directory}`, resume: false }, timeoutMs);
   } finally {
     await removeTree(directory);
   }

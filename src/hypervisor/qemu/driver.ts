@@ -58,6 +58,7 @@ export async function createQemuDriver(options: QemuDriverOptions): Promise<Hype
   return {
     name: "qemu",
     description: `QEMU ${qemu.version} ${execution}, ${qemu.machine}`,
+    startsAsUser: false,
     snapshots: {
       platform: await snapshotPlatform(qemu, accelerator),
       async restore(spec, snapshot, signal) {

@@ -44,7 +44,10 @@ export interface GoldenImagesOptions {
   templates: Templates;
   /** Called with each image that no VM waits for, before it is used and while the images lock is held: its snapshot is made then. */
   makeSnapshot(golden: GoldenImage, onStep: (step: string) => void): Promise<void>;
-  machine: Omit<PrebuildRun, "id" | "base" | "workDiskPath" | "userData" | "signal" | "onStep">;
+  machine: Omit<
+    PrebuildRun,
+    "id" | "diskDirectory" | "base" | "workDiskPath" | "userData" | "signal" | "onStep"
+  >;
   logger: Logger;
   events: EventSink;
 }
@@ -234,7 +237,15 @@ export class GoldenImages {
     return publishGolden(diskDirectory, name, async (directory) => {
       this.#say("copying the base image");
       const workDiskPath = await createWorkDisk(directory, base, diskSizeGiB, signal);
-      const vm = { ...machine, id: `prebuild-${name}`, base, workDiskPath, userData: this.#userData, signal };
+      const vm = {
+        ...machine,
+        id: `prebuild-${name}`,
+        diskDirectory,
+        base,
+        workDiskPath,
+        userData: this.#userData,
+        signal,
+      };
       this.#say("prebuild: booting");
       const onStep = (step: string) => this.#say(`prebuild: ${step}`);
       const report = await runPrebuildVm(host, { ...vm, onStep }, readPrebuildReport);

@@ -44,6 +44,7 @@ import {
   type ProcessLimits,
   parseLocalData,
 } from "./vm.ts";
+import { tapOwner } from "./vm-user.ts";
 
 export interface LocalSourceOptions {
   host: LocalHost;
@@ -161,7 +162,7 @@ export class LocalSource implements Source {
   ): Promise<RunningVm | undefined> {
     const { host, snapshots, logger } = this.#options;
     context.phase("clone");
-    const [disk] = await allSettled([makeDisk(order, snapshot), this.#attach(order.network)]);
+    const [disk] = await allSettled([makeDisk(order, snapshot), this.#attach(order.network, order.user)]);
     context.phase("resume");
     try {
       return await resumeVm(host, order, disk, snapshot);
@@ -185,7 +186,7 @@ export class LocalSource implements Source {
     context.phase("clone");
     const [disk] = await allSettled([
       makeDisk(order, order.golden),
-      this.#attach(order.network),
+      this.#attach(order.network, order.user),
       makeSeed(order),
     ]);
     context.phase("boot");
@@ -219,7 +220,7 @@ export class LocalSource implements Source {
     if (vm === undefined) return false;
     this.#running.set(id, vm);
     this.#watch(id, vm);
-    await this.#attach(networkOf(data));
+    await this.#attach(networkOf(data), data.user);
     return true;
   }
 
@@ -248,9 +249,9 @@ export class LocalSource implements Source {
     return vm;
   }
 
-  #attach(network: SlotNetwork): Promise<void> {
+  #attach(network: SlotNetwork, user: number | undefined): Promise<void> {
     const { host, egressInterface, policy } = this.#options;
-    return host.fabric.attach({ network, egressInterface, policy });
+    return host.fabric.attach({ network, egressInterface, policy, tapOwner: tapOwner(host, user) });
   }
 
   /** Of the subnet that it was made in, which an earlier configuration may have named. */

@@ -1,5 +1,5 @@
 /** Runs the prebuild VM: boots a work disk once with whole cloud-init until the guest powers itself off. */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { writeSeed } from "../../cloudinit/iso.ts";
 import { prebuildKernelArguments } from "../../cloudinit/kernel-arguments.ts";
 import { PREBUILD_CONSOLE_PREFIX, REPORT_DISK_MIB, REPORT_DISK_SERIAL } from "../../cloudinit/prebuild.ts";
@@ -14,10 +14,13 @@ import type { Ipv6Prefix } from "../../network/ipv6.ts";
 import { type SlotNetwork, slotNetwork, type VmSubnet } from "../../network/slots.ts";
 import type { LocalHost } from "./host.ts";
 import { limitsOf, type ProcessLimits } from "./vm.ts";
+import { letPass, tapOwner } from "./vm-user.ts";
 
 export interface PrebuildRun {
   id: string;
   base: BaseImage;
+  /** The pool's, in which the images are. */
+  diskDirectory: string;
   /** A writable raw copy of the base's disk, grown to its final size. */
   workDiskPath: string;
   userData: string;
@@ -64,7 +67,15 @@ export async function runPrebuildVm<T>(
       network: guestNetwork,
     });
     await writeSeed(seedPath, seed, options.signal);
-    await host.fabric.attach({ network, egressInterface: options.egressInterface });
+    await host.fabric.attach({
+      ...{ network, egressInterface: options.egressInterface },
+      tapOwner: tapOwner(host, user),
+    });
+    await letPass(host, options.diskDirectory, [
+      dirname(directory),
+      dirname(options.workDiskPath),
+      dirname(options.base.kernelPath),
+    ]);
     vm = await host.hypervisor.start(
       { ...prebuildSpec(options, directory, network, host.emulated), user },
       options.signal,

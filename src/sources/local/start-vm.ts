@@ -1,5 +1,5 @@
 /** The two ways in which a VM begins: it boots a golden image, or goes on from a snapshot. */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { writeSeed } from "../../cloudinit/iso.ts";
 import { cloneKernelArguments } from "../../cloudinit/kernel-arguments.ts";
 import type { BootProfile } from "../../cloudinit/prebuild.ts";
@@ -15,6 +15,7 @@ import { openGuestChannel } from "./guest-channel.ts";
 import type { LocalHost } from "./host.ts";
 import { type Identity, seedInput } from "./identity.ts";
 import { type ProcessLimits, seedPath, snapshotVmSpec, vmSpec } from "./vm.ts";
+import { letPass } from "./vm-user.ts";
 
 export interface VmOrder {
   id: string;
@@ -60,6 +61,7 @@ export function makeSeed({ identity, directory, network, dnsServers, signal }: V
 export async function bootVm(host: LocalHost, order: VmOrder, disk: Clone): Promise<RunningVm> {
   const { machineId } = order.identity;
   const spec = vmSpec({ ...order, machineId, clone: disk, emulated: host.emulated });
+  await letPassTo(host, order);
   return host.hypervisor.start(spec, order.signal);
 }
 
@@ -88,6 +90,7 @@ export async function resumeVm(
     // These count from its first reboot on.
     kernelArguments: cloneKernelArguments(golden, clone),
   });
+  await letPassTo(host, order, snapshot);
   const vm = await snapshots.restore(spec, snapshot, signal);
   try {
     const channel = await openGuestChannel(vm, CHANNEL_TIMEOUT_MS);
@@ -102,4 +105,16 @@ export async function resumeVm(
     await vm.stop({ graceMs: 0 });
     throw error;
   }
+}
+
+function letPassTo(host: LocalHost, order: VmOrder, snapshot?: SnapshotImage): Promise<void> {
+  const { golden, cloneDirectory, directory } = order;
+  const folders = [
+    dirname(directory),
+    cloneDirectory,
+    golden.directory,
+    ...(snapshot === undefined ? [] : [dirname(snapshot.memoryPath)]),
+  ];
+  // The folder of the clones is in the pool's.
+  return letPass(host, dirname(dirname(cloneDirectory)), folders);
 }

@@ -10,7 +10,6 @@ import {
   appendFileSync,
   closeSync,
   existsSync,
-  mkdirSync,
   openSync,
   readFileSync,
   readSync,
@@ -350,9 +349,7 @@ function reason(error) {
 
 /** Whether this process is the only one that has it. */
 function hold(key) {
-  const folder = "/run/fleetingd-stand-in-vmm";
-  mkdirSync(folder, { recursive: true });
-  const path = join(folder, String(key));
+  const path = join(process.env.STAND_IN_VMM_LOCKS, String(key));
   if (existsSync(path) && existsSync(`/proc/${readFileSync(path, "utf8")}`)) return false;
   writeFileSync(path, String(process.pid));
   held.push(path);
@@ -438,9 +435,18 @@ function end(code) {
   setImmediate(() => {
     for (const path of held) rmSync(path, { force: true });
     for (const path of [options.socket, config?.vsock?.socket])
-      if (path && existsSync(path)) unlinkSync(path);
+      if (path && existsSync(path)) removeSocket(path);
     process.exit(code);
   });
+}
+
+/** One in a folder where it may not is left, as by the real one. */
+function removeSocket(path) {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (error.code !== "EACCES") throw error;
+  }
 }
 
 function parseArguments(words) {

@@ -3,14 +3,15 @@
  * request that is sent on the way is checked against the API's own description.
  */
 import assert from "node:assert/strict";
-import { access, constants, readdir, readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { findProgram } from "../../../src/host/files.ts";
 import { detectAccelerator } from "../../../src/hypervisor/accelerator.ts";
 import { createCloudHypervisorDriver } from "../../../src/hypervisor/cloud-hypervisor/driver.ts";
 import { silentLogger } from "../../../src/log.ts";
 import { loadApiDescription, type NotedRequest } from "../../helpers/cloud-hypervisor/api-description.ts";
+import { READERS } from "../../helpers/hypervisor-fixture.ts";
+import { obstacleToCloudHypervisor } from "../../helpers/hypervisor-programs.ts";
 import { describeParity, type Subject } from "../../helpers/parity.ts";
 
 const COMMON = {
@@ -27,6 +28,7 @@ const COMMON = {
   create: (startTimeoutMs?: number) =>
     createCloudHypervisorDriver({
       logger: silentLogger,
+      readers: READERS,
       ...(startTimeoutMs === undefined ? {} : { startTimeoutMs }),
     }),
 } as const satisfies Partial<Subject>;
@@ -55,7 +57,7 @@ describeParity({
   finish: judgeRequests,
 });
 
-const obstacle = await obstacleToRealOne();
+const obstacle = await obstacleToCloudHypervisor();
 if (obstacle === undefined) {
   describeParity({
     ...COMMON,
@@ -68,15 +70,6 @@ if (obstacle === undefined) {
   describe("the contract of hypervisors: Cloud Hypervisor", () => {
     test("all of it", { skip: obstacle }, () => undefined);
   });
-}
-
-async function obstacleToRealOne(): Promise<string | undefined> {
-  if ((await findProgram("cloud-hypervisor")) === undefined)
-    return "no KVM host: cloud-hypervisor is not on PATH";
-  return access("/dev/kvm", constants.R_OK | constants.W_OK).then(
-    () => undefined,
-    () => "no KVM: /dev/kvm can't be opened",
-  );
 }
 
 async function guestsBoot(): Promise<boolean> {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { scopeWords, strippingWords } from "../../../src/hypervisor/confinement.ts";
 import type { VmLimits } from "../../../src/hypervisor/driver.ts";
-import { createUsers } from "../../../src/hypervisor/users.ts";
+import { createUsers, readersGroup } from "../../../src/hypervisor/users.ts";
 
 const LIMITS: VmLimits = {
   memoryMiB: 1024,
@@ -20,6 +20,12 @@ describe("the words before a hypervisor's command", () => {
       "setpriv --inh-caps=-all,+setuid,+sys_chroot -- setpriv --no-new-privs --ambient-caps=-all --bounding-set=-all --",
     );
     assert.match(strippingWords([]).join(" "), /^setpriv --inh-caps=-all -- /);
+  });
+
+  test("make it another user from the beginning, with the groups that are said and no more", () => {
+    const words = (groups: number[]): string => strippingWords([], { id: 700, groups }).join(" ");
+    assert.match(words([104, 909]), / --bounding-set=-all --reuid=700 --regid=700 --groups=104,909 --$/);
+    assert.match(words([]), / --reuid=700 --regid=700 --clear-groups --$/);
   });
 
   test("make a scope with the limits, and none for a disk that has none", () => {
@@ -49,7 +55,7 @@ describe("the words before a hypervisor's command", () => {
 
 describe("users of VMs' processes", () => {
   test("are never shared, and come back last", () => {
-    const users = createUsers({ first: 100, last: 103 });
+    const users = createUsers({ first: 100, last: 104 });
     users.reserve(101);
     assert.deepEqual([users.acquire(), users.acquire()], [100, 102]);
     users.release(100);
@@ -58,6 +64,14 @@ describe("users of VMs' processes", () => {
     assert.throws(() => users.acquire(), { code: "EXHAUSTED", message: /all 4 users of 100-103/ });
     users.release(101);
     assert.equal(users.acquire(), 101);
+  });
+
+  test("have a group besides, which is no VM's own", () => {
+    const range = { first: 100, last: 101 };
+    const users = createUsers(range);
+    assert.equal(users.acquire(), 100);
+    assert.throws(() => users.acquire(), { code: "EXHAUSTED" });
+    assert.equal(readersGroup(range), 101);
   });
 
   test("are root where none are configured", () => {

@@ -70,6 +70,7 @@ function snapshotsOf(
   const refuse = (): never => assert.fail("nothing is started");
   const hypervisor: HypervisorDriver = {
     name: "qemu",
+    startsAsUser: false,
     description: "a stand-in",
     snapshots: { platform, restore: refuse },
     start: refuse,
