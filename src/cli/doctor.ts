@@ -7,6 +7,7 @@ import { networkChecks } from "../doctor/network.ts";
 import { poolChecks } from "../doctor/pools.ts";
 import { runnerChecks } from "../doctor/runner.ts";
 import { serviceChecks } from "../doctor/services.ts";
+import { sourceChecks } from "../doctor/sources.ts";
 import { FleetingdError } from "../errors.ts";
 import { type CliCommand, EXIT, type ReadOptions } from "./context.ts";
 import { printable } from "./format.ts";
@@ -60,6 +61,7 @@ async function checksOf(options: DoctorOptions): Promise<Check[]> {
     { area: "configuration", look: async () => [ok(message)] },
     ...hostChecks(config.daemon.hypervisor),
     ...poolChecks(config),
+    ...sourceChecks(config),
     ...networkChecks(config),
     ...serviceChecks(config),
     ...runnerChecks(config, options.socket ?? config.daemon.socketPath, options.runnerConfig),

@@ -1,6 +1,7 @@
 /** The keys of a fleeting plugin that this one can stand in for: in `plugin_config` they describe a pool at that plugin's cloud. */
 import { describeValue, type Finding } from "./explain.ts";
 import { poolTable } from "./pool-keys.ts";
+import { remoteKeys } from "./remote-keys.ts";
 import { readSource, type SourceType, sourceTables } from "./source-keys.ts";
 import type { SourceConfig } from "./types.ts";
 
@@ -20,7 +21,15 @@ interface OtherPlugin {
   fixed: Readonly<Record<string, { value: unknown; why: string }>>;
 }
 
+/** Of a source for which there is no other plugin: its own keys, with its type before them. */
+const LIBVIRT_NAMES = Object.fromEntries(
+  Object.keys(sourceTables.libvirt.shape)
+    .filter((key) => key !== "type" && !(key in remoteKeys))
+    .map((key) => [`libvirt_${key}`, key]),
+);
+
 const PLUGINS: readonly OtherPlugin[] = [
+  { type: "libvirt", marker: "libvirt_", names: LIBVIRT_NAMES, defaults: {}, fixed: {} },
   {
     type: "openstack",
     marker: "server_spec",

@@ -7,6 +7,7 @@ import type { AllowedDestination, Ports } from "../network/policy.ts";
 import type { LocalService, ServiceName } from "../network/services.ts";
 import type { VmSubnet } from "../network/slots.ts";
 import type { IncusConfig } from "../sources/incus/config.ts";
+import type { LibvirtConfig } from "../sources/libvirt/config.ts";
 import type { OpenStackConfig } from "../sources/openstack/config.ts";
 import type { ListenAddress } from "./values.ts";
 
@@ -137,7 +138,7 @@ export interface PoolConfig {
 }
 
 /** A cloud and what its instances are made of; the clouds' own types. */
-export type SourceConfig = IncusConfig | OpenStackConfig;
+export type SourceConfig = IncusConfig | LibvirtConfig | OpenStackConfig;
 
 /** Where a base image comes from; the images' own type, under the name that it has in the configuration. */
 export type ImageConfig = ImageSource;

@@ -82,6 +82,21 @@ export const mirrorUrl = checkedString((text) => {
 
 /** A server's URL; the same as a mirror's. */
 export const serverUrl = mirrorUrl;
+
+/** Of a libvirt daemon with QEMU. */
+export const libvirtUri = checkedString((text) => {
+  const url = /^qemu(\+[a-z0-9]+)?:\/\/\S*$/.test(text) && URL.canParse(text) ? new URL(text) : undefined;
+  if (url !== undefined && url.password !== "") {
+    throw new Error(
+      "a password has no place in a URI, which others can read; let an SSH key or a certificate do",
+    );
+  }
+  if (url !== undefined && /^\/(system|session)$/.test(url.pathname)) return text;
+  throw new Error(
+    `expected a URI such as "qemu:///system" or "qemu+ssh://root@rack7/system", but this is ${describeValue(text)}`,
+  );
+});
+
 export const instanceSize: z.ZodType<InstanceSize, unknown> = checkedString(parseInstanceSize);
 
 /** A mirror's URL, or a whole one-line entry of apt's `sources.list`. */

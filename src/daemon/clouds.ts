@@ -6,6 +6,7 @@ import { readTextIfExists, writeFileAtomic } from "../host/files.ts";
 import type { Logger } from "../log.ts";
 import { createLimiter, type Limiter } from "../pool/limiter.ts";
 import { openIncus } from "../sources/incus/incus.ts";
+import { openLibvirt } from "../sources/libvirt/libvirt.ts";
 import { OpenStackCloud } from "../sources/openstack/openstack.ts";
 import type { Cloud } from "../sources/remote/cloud.ts";
 import { RemoteSource } from "../sources/remote/remote-source.ts";
@@ -71,10 +72,12 @@ export class Clouds {
 }
 
 /** No server is asked yet: it may be away. @throws FleetingdError INVALID_CONFIG */
-async function openCloud(config: SourceConfig, logger: Logger): Promise<Cloud> {
+export async function openCloud(config: SourceConfig, logger: Logger): Promise<Cloud> {
   switch (config.type) {
     case "incus":
       return openIncus(config, logger);
+    case "libvirt":
+      return openLibvirt(config);
     case "openstack":
       return new OpenStackCloud({ config, environment: process.env });
   }

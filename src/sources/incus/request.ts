@@ -1,6 +1,6 @@
 /** What Incus is asked for, as a pure function of configuration and instance. */
 import { createHash } from "node:crypto";
-import { stringify } from "yaml";
+import { userWithKey } from "../../cloudinit/user-data.ts";
 import type { MachineRequest, Owner } from "../remote/cloud.ts";
 import type { IncusConfig } from "./config.ts";
 
@@ -13,7 +13,6 @@ export const TAG = {
 
 const PUBLIC_IMAGES = { remote: "images", server: "https://images.linuxcontainers.org" } as const;
 const FINGERPRINT = /^[0-9a-f]{12,64}$/;
-const SUPERUSER = "root";
 
 /** The body of `POST /1.0/instances`; started at once, and gone as soon as it is stopped. */
 export function instanceRequest(
@@ -21,7 +20,7 @@ export function instanceRequest(
   { id, owner, authorizedKey }: Pick<MachineRequest, "id" | "owner" | "authorizedKey">,
   rootDisk: Readonly<Record<string, string>> | undefined,
 ): Record<string, unknown> {
-  const userData = authorizedKey === undefined ? undefined : cloudConfig(config.username, authorizedKey);
+  const userData = authorizedKey === undefined ? undefined : userWithKey(config.username, authorizedKey);
   return {
     name: instanceName(config, id),
     type: config.instanceType,
@@ -81,23 +80,4 @@ function imageSource(image: string): Record<string, string> {
     return { type: "image", mode: "pull", protocol: "simplestreams", server, alias: alias.join(":") };
   }
   return FINGERPRINT.test(image) ? { type: "image", fingerprint: image } : { type: "image", alias: image };
-}
-
-function cloudConfig(username: string | undefined, key: string): string {
-  const user =
-    username === undefined || username === SUPERUSER
-      ? { disable_root: false, ssh_authorized_keys: [key] }
-      : {
-          users: [
-            "default",
-            {
-              name: username,
-              lock_passwd: true,
-              shell: "/bin/bash",
-              sudo: "ALL=(ALL) NOPASSWD:ALL",
-              ssh_authorized_keys: [key],
-            },
-          ],
-        };
-  return `#cloud-config\n${stringify(user, { lineWidth: 0 })}`;
 }

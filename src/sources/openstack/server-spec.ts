@@ -1,9 +1,9 @@
 /** From what a person writes in `server_spec` to the request that Nova gets. */
 import { createHash } from "node:crypto";
+import { addCloudInitKey } from "../../cloudinit/user-data.ts";
 import type { Owner } from "../remote/cloud.ts";
 import type { ServerSpec } from "./config.ts";
 import { addIgnitionKey } from "./ignition.ts";
-import { addCloudInitKey } from "./user-data.ts";
 
 export interface ServerWanted {
   id: string;

@@ -72,6 +72,8 @@ export interface Cloud {
   list(owner: Owner, signal: AbortSignal): Promise<readonly ListedMachine[]>;
   /** Calls `listener` when something may have changed, so that nobody need wait for the next poll. */
   onChange?(listener: () => void): void;
+  /** Looks at what machines are made of (image, network, …), as far as that can be done without making one. @throws what is wrong */
+  examine?(signal: AbortSignal): Promise<void>;
   /** Ends connections. Nothing is called after it. */
   close?(): Promise<void>;
 }

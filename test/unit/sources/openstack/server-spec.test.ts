@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { parse } from "yaml";
+import { addCloudInitKey } from "../../../../src/cloudinit/user-data.ts";
 import { addressOf } from "../../../../src/sources/openstack/addresses.ts";
 import type { ServerSpec } from "../../../../src/sources/openstack/config.ts";
 import { hasBooted } from "../../../../src/sources/openstack/console.ts";
 import { addIgnitionKey } from "../../../../src/sources/openstack/ignition.ts";
 import { createRequest, instanceOf } from "../../../../src/sources/openstack/server-spec.ts";
-import { addCloudInitKey } from "../../../../src/sources/openstack/user-data.ts";
 
 const KEY = "ssh-ed25519 AAAAC3Nza fleetingd";
 

@@ -1,4 +1,4 @@
-/** A key for a machine that is set up by cloud-init, put beside the user data that it has anyway. */
+/** What cloud-init is told of a machine's user and key, put beside the user data that it has anyway. */
 import { parseDocument, stringify, YAMLMap } from "yaml";
 
 const CLOUD_CONFIG = "#cloud-config";
@@ -11,6 +11,28 @@ const TYPES: readonly [string, string][] = [
   ["#part-handler", "text/part-handler"],
   ["## template: jinja", "text/jinja2"],
 ];
+
+const SUPERUSER = "root";
+
+/** Lets the key log in as that user, whom it makes; undefined: as root. */
+export function userWithKey(username: string | undefined, authorizedKey: string): string {
+  const user =
+    username === undefined || username === SUPERUSER
+      ? { disable_root: false, ssh_authorized_keys: [authorizedKey] }
+      : {
+          users: [
+            "default",
+            {
+              name: username,
+              lock_passwd: true,
+              shell: "/bin/bash",
+              sudo: "ALL=(ALL) NOPASSWD:ALL",
+              ssh_authorized_keys: [authorizedKey],
+            },
+          ],
+        };
+  return `${CLOUD_CONFIG}\n${stringify(user, { lineWidth: 0 })}`;
+}
 
 /** @param userData What a person has written; empty: nothing. */
 export function addCloudInitKey(userData: string, authorizedKey: string): string {
@@ -28,6 +50,11 @@ export function addCloudInitKey(userData: string, authorizedKey: string): string
       return String(document);
     }
   }
+  return addCloudConfig(userData, own);
+}
+
+/** Both, as parts of one. @param userData What a person has written, of any kind that cloud-init knows */
+export function addCloudConfig(userData: string, own: string): string {
   return [
     `Content-Type: multipart/mixed; boundary="${BOUNDARY}"\nMIME-Version: 1.0\n`,
     `--${BOUNDARY}\n${asPart(userData)}`,
