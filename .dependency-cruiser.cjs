@@ -80,6 +80,33 @@ module.exports = {
       ["^src/host/"],
       "Metrics are made of events and of plain data: no pool, no source, no VM.",
     ),
+    only(
+      "web-shows",
+      "^src/web/",
+      [
+        "^src/host/",
+        "^src/api/(events|images|status|text|timeline)\\.ts$",
+        "^src/metrics/distributions\\.ts$",
+      ],
+      "The web page's server is told plain data: no pool, no source, no VM.",
+    ),
+    only(
+      "page-knows-messages",
+      "^src/page/",
+      [
+        "^src/web/messages\\.ts$",
+        "^src/api/(events|images|status|text)\\.ts$",
+        "^src/metrics/distributions\\.ts$",
+      ],
+      "The page knows what it is told.",
+    ),
+    {
+      name: "page-runs-in-browsers",
+      comment: "A browser has no Node and needs little: of all others the page has types.",
+      severity: "error",
+      from: { path: "^src/page/" },
+      to: { pathNot: "^src/page/|^src/api/text\\.ts$|^node_modules/preact/", ...CALLED },
+    },
     {
       name: "only-metrics-know-prometheus",
       comment: "Whoever has something to count tells of an event.",
@@ -116,14 +143,18 @@ module.exports = {
       comment: "What two programs share is in a module of its own.",
       severity: "error",
       from: {},
-      to: { path: "^src/(main|plugin/main)\\.ts$" },
+      to: { path: "^src/(main\\.ts|plugin/main\\.ts|page/main\\.tsx)$" },
     },
     {
       name: "no-dead-modules",
       comment: "No program reaches this module: remove it.",
       severity: "error",
-      from: { path: "^src/(main|plugin/main)\\.ts$" },
-      to: { path: "^src/", pathNot: "^src/(gen/|main\\.ts|plugin/main\\.ts)", reachable: false },
+      from: { path: "^src/(main\\.ts|plugin/main\\.ts|page/main\\.tsx)$" },
+      to: {
+        path: "^src/",
+        pathNot: "^src/(gen/|main\\.ts|plugin/main\\.ts|page/main\\.tsx)",
+        reachable: false,
+      },
     },
     {
       name: "no-development-packages",

@@ -48,6 +48,24 @@ const PLUGIN: BuildOptions = {
   banner: { js: 'const FLEETINGD_FILE_URL = require("node:url").pathToFileURL(__filename).href;' },
 };
 
+// What browsers get. Nothing of it is from elsewhere.
+const PAGE: BuildOptions = {
+  entryPoints: [
+    { in: "src/page/main.tsx", out: "page" },
+    { in: "src/page/page.css", out: "page" },
+    { in: "src/page/page.html", out: "page" },
+    { in: "src/page/login.html", out: "page-login" },
+    { in: "src/page/icon.svg", out: "page" },
+  ],
+  format: "esm",
+  platform: "browser",
+  target: ["chrome111", "firefox115", "safari16.4"],
+  loader: { ".html": "copy", ".svg": "copy" },
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  minify: true,
+};
+
 try {
   await main();
 } catch (error) {
@@ -60,7 +78,7 @@ async function main(): Promise<void> {
   if (process.argv.includes("--generate")) return;
   await ensureDirectory(DIST, 0o755);
   const define = await definitions();
-  const made = await Promise.all([bundle(DAEMON, define), bundle(PLUGIN, define)]);
+  const made = await Promise.all([bundle(DAEMON, define), bundle(PLUGIN, define), bundle(PAGE, define)]);
   const metafile: Metafile = { inputs: {}, outputs: {} };
   for (const { inputs, outputs } of made) {
     Object.assign(metafile.inputs, inputs);
@@ -77,13 +95,13 @@ async function main(): Promise<void> {
 /** Each file is there as a whole or not at all: a program may start meanwhile. */
 async function bundle(options: BuildOptions, define: Record<string, string>): Promise<Metafile> {
   const result = await build({
+    platform: "node",
+    target: "node20.19",
     ...options,
     define: { ...options.define, ...define },
     absWorkingDir: ROOT,
     outdir: "dist",
     bundle: true,
-    platform: "node",
-    target: "node20.19",
     legalComments: "none",
     // ssh2 loads its native parts inside a try block, and does without them.
     external: ["cpu-features", "*.node"],

@@ -1,6 +1,6 @@
 /** From text to the daemon's configuration: complete, checked, frozen; or every error at once. No side effects. */
 import { checkPool, type KnownNames, readPool } from "./config/check-pool.ts";
-import { daemonTable, toDaemonConfig } from "./config/daemon-keys.ts";
+import { checkPage, daemonTable, toDaemonConfig } from "./config/daemon-keys.ts";
 import { describeValue, explain, type Finding, unknownKey } from "./config/explain.ts";
 import { readImage } from "./config/image-keys.ts";
 import { mergeTables } from "./config/merge.ts";
@@ -94,7 +94,11 @@ function unknownSections(input: Table): Finding[] {
 function readDaemon(input: Table, findings: Finding[]): DaemonConfig | undefined {
   const table = input["daemon"] ?? {};
   const result = daemonTable.safeParse(table);
-  if (result.success) return toDaemonConfig(result.data);
+  if (result.success) {
+    const daemon = toDaemonConfig(result.data);
+    findings.push(...under(["daemon"], checkPage(daemon)));
+    return daemon;
+  }
   findings.push(...under(["daemon"], explain(result.error.issues, table, Object.keys(daemonTable.shape))));
   return undefined;
 }

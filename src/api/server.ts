@@ -1,13 +1,14 @@
 /** Serves the daemon's interface on its unix socket. */
-import { chmod, chown, lstat, unlink } from "node:fs/promises";
+import { chmod, chown, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
-import { FleetingdError, systemErrorCode } from "../errors.ts";
+import { FleetingdError } from "../errors.ts";
 import { type DaemonServer, DaemonService } from "../gen/fleetingd.ts";
 import { ensureDirectory } from "../host/files.ts";
 import { groupIdOf } from "../host/groups-file.ts";
 import { closeServer, listenOnUnixSocket } from "../host/grpc.ts";
-import { connectUnixSocket, MAX_SOCKET_PATH_BYTES } from "../host/unix-socket.ts";
+import { isLeftOver } from "../host/leftover-socket.ts";
+import { MAX_SOCKET_PATH_BYTES } from "../host/unix-socket.ts";
 import type { Logger } from "../log.ts";
 
 export interface ApiServer {
@@ -23,7 +24,6 @@ export interface ApiServerOptions {
   logger: Logger;
 }
 
-const PROBE_TIMEOUT_MS = 5_000;
 const MAX_REQUEST_BYTES = 1024 * 1024;
 /** What one connection may have under way; how much all may have together is the service's to say. */
 const MAX_CALLS_PER_CONNECTION = 64;
@@ -59,40 +59,6 @@ async function bind(server: Server, socketPath: string): Promise<void> {
     await listenOnUnixSocket(server, socketPath, ServerCredentials.createInsecure());
   } finally {
     process.umask(previous);
-  }
-}
-
-/**
- * Whether there is a socket that nobody listens on. Asked first of all at start: a second daemon must not touch the VMs.
- * @throws FleetingdError ALREADY_EXISTS if a daemon listens there, or if it is no socket
- */
-export async function isLeftOver(path: string): Promise<boolean> {
-  try {
-    const stats = await lstat(path);
-    if (!stats.isSocket()) {
-      throw new FleetingdError("ALREADY_EXISTS", `${path} exists and is not a socket`, {
-        hint: "Remove it, or set daemon.socket to another path.",
-      });
-    }
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") return false;
-    throw error;
-  }
-  if (await somebodyListens(path)) {
-    throw new FleetingdError("ALREADY_EXISTS", `another daemon is listening on ${path}`, {
-      hint: "Stop it first, or give this one a socket and a state directory of its own.",
-    });
-  }
-  return true;
-}
-
-async function somebodyListens(path: string): Promise<boolean> {
-  try {
-    (await connectUnixSocket(path, PROBE_TIMEOUT_MS)).destroy();
-    return true;
-  } catch (error) {
-    // Whoever is too busy to answer is there all the same.
-    return error instanceof FleetingdError && error.code === "TIMEOUT";
   }
 }
 

@@ -106,6 +106,10 @@ const instanceSchema = z.object({
   retryInSeconds: seconds("until that step is tried again; 0 if nothing is waited for"),
   goldenImage: z.string().nullable(),
   snapshot: z.string().nullable().describe("the snapshot that it went on from; null if it has booted"),
+  traffic: z
+    .object({ receivedBytes: z.number().int(), sentBytes: z.number().int() })
+    .nullable()
+    .describe("what it has received and sent since its start; null where that is not counted, as at a cloud"),
   phases: z
     .array(z.object({ name: z.string(), seconds: z.number() }))
     .describe("how long each phase of its creation took; the last one may still be going on"),

@@ -43,7 +43,8 @@ function lengthOf(step: Step, next: Step | undefined): number | null {
 
 const PHASE = "made: ";
 
-function stepsOf(event: LoggedEvent): Step[] {
+/** Most events of an instance are one step, those of a pool none. */
+export function stepsOf(event: LoggedEvent): Step[] {
   const { time } = event;
   const step = (what: string, isProblem = false, seconds: number | null = null): Step[] => [
     { time, seconds, what, isProblem },

@@ -1,13 +1,7 @@
 /** Instances as a table. */
 import type { InstanceStatus } from "../api/status.ts";
+import { conditionOf } from "../api/text.ts";
 import { formatAge, formatTable, printable } from "./format.ts";
-
-/** What an instance does, in a word or two. */
-export function conditionOf({ state, group, phases, resting }: InstanceStatus): string {
-  if (state === "ready" && resting) return group === null ? "warm, paused" : "being woken";
-  if (state === "ready") return group === null ? "warm" : "in use";
-  return state === "creating" && phases.length > 0 ? `creating: ${phases.at(-1)?.name}` : state;
-}
 
 export function renderInstances(instances: readonly InstanceStatus[]): string[] {
   if (instances.length === 0) return ["No instances."];

@@ -1,10 +1,19 @@
 /** The keys of `[daemon]`. */
 import { z } from "zod";
+import type { Finding } from "./explain.ts";
 import { key } from "./key.ts";
 import { DEFAULT_SOCKET } from "./paths.ts";
 import { changedKeys, renameKeys } from "./rename.ts";
 import type { AdmissionConfig, DaemonConfig } from "./types.ts";
-import { absolutePath, duration, listenAddress, unixGroup, userRange } from "./values.ts";
+import {
+  absolutePath,
+  duration,
+  isLoopback,
+  listenAddress,
+  pageAddress,
+  unixGroup,
+  userRange,
+} from "./values.ts";
 
 export const daemonTable = z.strictObject({
   socket: key(absolutePath.prefault(DEFAULT_SOCKET), {
@@ -43,6 +52,20 @@ export const daemonTable = z.strictObject({
       "Where Prometheus reads the daemon's metrics, by HTTP at `/metrics`. Whoever reaches this address may read them, so " +
       "name one that only your monitoring does. `fleetingd metrics` prints them in any case.",
     example: "127.0.0.1:9464",
+  }),
+  page_listen: key(pageAddress.prefault("off"), {
+    kind: '`"off"`, a path, or an IP address and a port',
+    meaning:
+      "Where the [web page](web-page.md) is served: a unix socket, which is root's alone, or an address. Everybody on this host " +
+      "reaches an address of the loopback; any other one needs `page_token_file`.",
+    example: "127.0.0.1:9465",
+  }),
+  page_token_file: key(absolutePath.optional(), {
+    meaning:
+      "A file with the token that the page asks for: 16 characters or more on one line. Other users of this host must " +
+      "not be able to read it.",
+    example: "/etc/fleetingd/page-token",
+    defaultText: "no token",
   }),
   max_concurrent_creates: key(countOrAuto(256).prefault("auto"), {
     kind: 'whole number, or `"auto"`',
@@ -135,6 +158,8 @@ const FIELDS = {
   log_level: "logLevel",
   log_format: "logFormat",
   metrics_listen: "metricsListen",
+  page_listen: "pageListen",
+  page_token_file: "pageTokenFile",
   max_concurrent_creates: "maxConcurrentCreates",
   max_concurrent_deletes: "maxConcurrentDeletes",
   images_gc_interval: "imagesGcIntervalMs",
@@ -155,6 +180,14 @@ const ADMISSION_FIELDS = {
 export function toDaemonConfig(table: DaemonTable): DaemonConfig {
   const filled = { ...table, vm_uids: table.vm_uids === "none" ? undefined : table.vm_uids };
   return Object.freeze({ ...renameKeys(filled, FIELDS), admission: renameKeys(filled, ADMISSION_FIELDS) });
+}
+
+/** A page that others than this host reach needs a token. */
+export function checkPage({ pageListen: listen, pageTokenFile }: DaemonConfig): Finding[] {
+  if (listen === undefined || "path" in listen || isLoopback(listen.host) || pageTokenFile !== undefined)
+    return [];
+  const text = `others than this host can reach ${listen.host}: name a file with a token in page_token_file, or listen on 127.0.0.1`;
+  return [{ path: ["page_listen"], text }];
 }
 
 /** The keys of `[daemon]` in which two configurations differ. */

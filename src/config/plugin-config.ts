@@ -12,7 +12,7 @@ import { DEFAULT_SOCKET } from "./paths.ts";
 import { POOL_FIELDS, type PoolKey, poolTable, toPoolConfig } from "./pool-keys.ts";
 import { configError, formatKey } from "./problems.ts";
 import type { Config, PoolConfig } from "./types.ts";
-import { absolutePath, groupName, name } from "./values.ts";
+import { absolutePath, debugAddress, groupName, type ListenAddress, name } from "./values.ts";
 
 export interface PluginPool {
   /** The named pool's name, or one that follows from the inline keys: `inline-4f2a9c01d3b7`. */
@@ -20,6 +20,8 @@ export interface PluginPool {
   pool: PoolConfig;
   /** Whether the pool is made for this plugin, and not one of the daemon's configuration. */
   inline: boolean;
+  /** Where the runner wants the web page, besides where the daemon's own configuration has it. */
+  debugListen: ListenAddress | undefined;
   /** What tells this `[[runners]]` entry's instances from those of others on the same pool. */
   group: string | undefined;
 }
@@ -37,6 +39,13 @@ export const pluginTable = z.strictObject({
       "are told apart without it as well; with it, each finds its own VMs again whatever the order they start in.",
     example: "team-a",
     defaultText: "numbered in the order of attaching",
+  }),
+  debug_server_addr: key(debugAddress.optional(), {
+    meaning:
+      "Where the daemon serves its [web page](web-page.md) from now on, besides `page_listen`: an address of the loopback and a " +
+      "port from 1024. Other plugins have a debug server by this name.",
+    example: "127.0.0.1:27060",
+    defaultText: "nowhere",
   }),
   socket: key(absolutePath.optional(), {
     meaning: "The daemon's socket, if it is not at its usual place.",
@@ -86,10 +95,12 @@ export function parsePluginConfig(json: string | undefined, daemonConfig: Config
   }
   if (findings.length > 0 || !plugin.success || "findings" in pool) throw failure(findings);
 
-  const { group } = plugin.data;
-  if (poolName !== undefined && named !== undefined) return { poolName, pool: named, inline: false, group };
+  const { group, debug_server_addr: debugListen } = plugin.data;
+  const about = { group, debugListen };
+  if (poolName !== undefined && named !== undefined)
+    return { poolName, pool: named, inline: false, ...about };
   const made = toPoolConfig(pool.table, config.sources);
-  return { poolName: inlineName(made), pool: made, inline: true, group };
+  return { poolName: inlineName(made), pool: made, inline: true, ...about };
 }
 
 type Input = Readonly<Record<string, unknown>>;

@@ -9,7 +9,7 @@ import type { VmSubnet } from "../network/slots.ts";
 import type { IncusConfig } from "../sources/incus/config.ts";
 import type { LibvirtConfig } from "../sources/libvirt/config.ts";
 import type { OpenStackConfig } from "../sources/openstack/config.ts";
-import type { ListenAddress } from "./values.ts";
+import type { ListenAddress, PageAddress } from "./values.ts";
 
 export interface Config {
   readonly daemon: DaemonConfig;
@@ -35,6 +35,10 @@ export interface DaemonConfig {
   readonly logFormat: "auto" | "text" | "json" | "journald";
   /** Where metrics are served; undefined: nowhere. */
   readonly metricsListen: ListenAddress | undefined;
+  /** Where the web page is served; undefined: nowhere. */
+  readonly pageListen: PageAddress | undefined;
+  /** Where the token is that it asks for; undefined: it asks for none. */
+  readonly pageTokenFile: string | undefined;
   /** How many instances are made at a time, over all pools; `auto`: as many as the host has CPUs. */
   readonly maxConcurrentCreates: number | "auto";
   readonly maxConcurrentDeletes: number;

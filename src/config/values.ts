@@ -146,6 +146,39 @@ export const listenAddress: z.ZodType<ListenAddress | undefined, unknown> = chec
   );
 });
 
+/** Where the web page is served; undefined: nowhere. */
+export type PageAddress = ListenAddress | { readonly path: string };
+
+export const pageAddress: z.ZodType<PageAddress | undefined, unknown> = checkedString((text) => {
+  if (text.startsWith("/")) return { path: absolutePath.parse(text) };
+  const listen = listenAddress.safeParse(text);
+  if (listen.success) return listen.data;
+  throw new Error(
+    `expected "off", the absolute path of a unix socket, or an IP address and a port such as "127.0.0.1:9465", but this is ${describeValue(text)}`,
+  );
+});
+
+const DEBUG_PORTS = { first: 1_024, last: 65_535 };
+
+/** What other plugins call the address of their debug server: of this host alone, for any user of the daemon's socket may say it. */
+export const debugAddress: z.ZodType<ListenAddress | undefined, unknown> = checkedString((text) => {
+  if (text === "") return undefined;
+  const [, host = "", digits = ""] = /^(localhost|127(?:\.\d{1,3}){3}|\[::1\]):(\d{1,5})$/.exec(text) ?? [];
+  const [port, plain] = [Number(digits), host.replace(/^\[|\]$/g, "")];
+  const address = plain === "localhost" ? "127.0.0.1" : plain;
+  if (isLoopback(address) && port >= DEBUG_PORTS.first && port <= DEBUG_PORTS.last)
+    return { host: address, port };
+  throw new Error(
+    `expected an address of the loopback and a port from ${DEBUG_PORTS.first} such as "127.0.0.1:27060", but this is ${describeValue(text)}; ` +
+      "on any other address the page is served by page_listen and page_token_file in the daemon's configuration",
+  );
+});
+
+/** Whether only this host can reach the IP address. */
+export function isLoopback(address: string): boolean {
+  return address === "::1" || (isIPv4(address) && address.startsWith("127."));
+}
+
 /** Where a service of this host listens for VMs: on the loopback, where nobody else gets to. */
 export const loopbackAddress: z.ZodType<ListenAddress, unknown> = checkedString((text) => {
   const [, host = "", digits = ""] = /^([0-9.]+):([1-9]\d{0,4})$/.exec(text) ?? [];

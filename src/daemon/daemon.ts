@@ -4,19 +4,21 @@
  */
 import { availableParallelism } from "node:os";
 import { Groups } from "../api/groups.ts";
-import { isLeftOver, startApiServer } from "../api/server.ts";
-import { createDaemonService, type DaemonFacade } from "../api/service.ts";
+import { startApiServer } from "../api/server.ts";
+import { createDaemonService } from "../api/service.ts";
 import type { Config } from "../config/types.ts";
+import { isLeftOver } from "../host/leftover-socket.ts";
 import type { LogEntry, Logger } from "../log.ts";
 import { createMetrics, type Metrics } from "../metrics/metrics.ts";
 import { startMetricsServer } from "../metrics/server.ts";
-import { readConnectionTable } from "../network/conntrack.ts";
 import { createJournal } from "../pool/journal.ts";
 import { createLimiter } from "../pool/limiter.ts";
+import { PageServer } from "../web/server.ts";
 import { startClockWatch } from "./clock-watch.ts";
 import { Clouds, readDaemonId } from "./clouds.ts";
 import type { DaemonPoolContext } from "./daemon-pool.ts";
 import { createEventHub, type EventHub } from "./event-hub.ts";
+import { createFacade, pageFacts } from "./facade.ts";
 import { createEventHistory, createLogHistory, type History } from "./history.ts";
 import { checkHost, checkPools, needsHost } from "./host-checks.ts";
 import { lockHost } from "./host-lock.ts";
@@ -27,7 +29,6 @@ import { OnDemandHost, openLocalHost } from "./local-host.ts";
 import { takeSnapshot } from "./metrics-snapshot.ts";
 import { startOrphanWatch } from "./orphans.ts";
 import { PoolRegistry } from "./pool-registry.ts";
-import { daemonStatus } from "./status.ts";
 import { checkVmUsers } from "./vm-users.ts";
 
 export interface Daemon {
@@ -87,6 +88,7 @@ async function start(
   });
   hub.subscribe(metrics.observe);
   let stopMetrics = async (): Promise<void> => undefined;
+  let page: PageServer | undefined;
   try {
     await pools.open();
     const collector = new ImageCollector({
@@ -99,28 +101,12 @@ async function start(
       () => collector.collectQuietly(),
       logger,
     );
-    const facade: DaemonFacade = {
-      version,
-      poolFor: (json) => pools.forPlugin(json),
-      status: async () =>
-        daemonStatus({
-          ...about(),
-          uptimeMs: performance.now() - startedAt,
-          connections: readConnectionTable(),
-          pools: pools.all(),
-          nextPrebuildIn: (pool) => refresher.nextIn(pool),
-        }),
-      images: () => collector.list(),
-      collectGarbage: (request) => collector.collect(request),
-      prebuild: (request, onProgress) => pools.prebuild(request, onProgress),
-      drain: (request, onProgress) => pools.drain(request, onProgress),
-      metrics: () => metrics.render(),
-      onCall: metrics.observeCall,
-      events: hub.emit,
-      history: { events, logs },
-    };
-    const service = createDaemonService(facade, groups, logger);
+    const parts = { version, about, startedAt, pools, collector, refresher, metrics, hub, events, logs };
+    const facade = createFacade(parts, (address) => page?.serveAlso(address));
     stopMetrics = await serveMetrics(config, metrics, logger);
+    page = new PageServer({ ...config.daemon, facts: pageFacts(parts, facade), logger });
+    await page.start();
+    const service = createDaemonService(facade, groups, logger);
     const api = await startApiServer({ ...config.daemon, logger, service });
     collector.start();
     refresher.start();
@@ -135,7 +121,7 @@ async function start(
       async stop({ removeVms }) {
         stopOrphanWatch();
         stopClockWatch();
-        await Promise.all([refresher.stop(), collector.stop(), stopMetrics()]);
+        await Promise.all([refresher.stop(), collector.stop(), stopMetrics(), page?.close()]);
         if (removeVms) await Promise.all(pools.all().map(({ pool }) => pool.clear(REMOVE_TIMEOUT_MS)));
         await api.close();
         await pools.stop();
@@ -146,6 +132,7 @@ async function start(
     };
   } catch (error) {
     await stopMetrics();
+    await page?.close();
     await pools.stop();
     // Rules stay for as long as there are VMs behind them.
     const fabric = local.opened?.host.fabric;

@@ -1,9 +1,11 @@
 /** The daemon's pools by name: those of its configuration, and those that plugins describe. */
+import { join } from "node:path";
 import { type PluginPool, parsePluginConfig } from "../config/plugin-config.ts";
 import type { Config, PoolConfig } from "../config/types.ts";
 import { describeError, FleetingdError } from "../errors.ts";
 import { listProcessUsers } from "../host/process-list.ts";
 import { sleep } from "../host/wait.ts";
+import { CONSOLE_LOG } from "../hypervisor/driver.ts";
 import type { IncludedPool } from "../network/fabric.ts";
 import { addressOfTap, parseVmSubnet, slotOfAddress } from "../network/slots.ts";
 import type { InstanceRecord } from "../pool/instance.ts";
@@ -49,6 +51,12 @@ export class PoolRegistry {
   /** Those with VMs on this host. */
   local(): LocalPool[] {
     return this.all().filter(isLocal);
+  }
+
+  /** Where an instance's console is logged; undefined if there is no such instance. */
+  consolePath(instance: string): string | undefined {
+    const isThere = this.all().some(({ pool }) => pool.all().some(({ id }) => id === instance));
+    return isThere ? join(this.#context.journal.directoryOf(instance), CONSOLE_LOG) : undefined;
   }
 
   /** How many records could not be read at the start. */
@@ -255,10 +263,12 @@ export class PoolRegistry {
     await this.#context.clouds.close();
   }
 
-  async forPlugin(json: string): Promise<{ pool: DaemonPool["pool"]; group: string | undefined }> {
+  async forPlugin(
+    json: string,
+  ): Promise<{ pool: DaemonPool["pool"] } & Pick<PluginPool, "group" | "debugListen">> {
     const wanted = parsePluginConfig(json, this.#context.config);
     const known = this.#pools.get(wanted.poolName) ?? (await this.#addInline(wanted, json));
-    return { pool: known.pool, group: wanted.group };
+    return { pool: known.pool, group: wanted.group, debugListen: wanted.debugListen };
   }
 
   /** Two plugins with the same configuration may ask at the same time. */

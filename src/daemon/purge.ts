@@ -1,8 +1,8 @@
 /** Removes everything that a daemon of this configuration has made on this host, whatever state it is in. */
 import { dirname, join } from "node:path";
-import { isLeftOver } from "../api/server.ts";
 import type { Config } from "../config/types.ts";
 import { listDirectory, removeTree } from "../host/files.ts";
+import { isLeftOver } from "../host/leftover-socket.ts";
 import type { Logger } from "../log.ts";
 import { createJournal } from "../pool/journal.ts";
 import { sweepLocalHost } from "../sources/local/sweep.ts";

@@ -1,9 +1,11 @@
 /** The daemon's state as `Status` answers it. */
 import type { CloneStatus, DaemonStatus, InstanceStatus, PoolStatus } from "../api/status.ts";
+import { type DeviceTraffic, readDeviceTraffic } from "../host/network-device.ts";
 import type { ConnectionTable } from "../network/conntrack.ts";
 import { type InstanceState, phaseSeconds } from "../pool/instance.ts";
 import type { InstanceView } from "../pool/view.ts";
 import type { SnapshotsStatus } from "../sources/local/snapshots.ts";
+import { tapNameOf } from "../sources/local/vm.ts";
 import { type DaemonPool, isLocal, type LocalPool } from "./daemon-pool.ts";
 import { whyTooFew } from "./why.ts";
 
@@ -21,6 +23,7 @@ export interface StatusInput {
 
 export function daemonStatus(input: StatusInput, now = Date.now()): DaemonStatus {
   const { pools } = input;
+  const traffic = readDeviceTraffic();
   return {
     version: input.version,
     pid: process.pid,
@@ -31,7 +34,7 @@ export function daemonStatus(input: StatusInput, now = Date.now()): DaemonStatus
     connections: input.connections ?? null,
     pools: pools.map((one) => poolStatus(one, input, now)),
     instances: pools.flatMap(({ pool }) =>
-      pool.all().map((instance) => instanceStatus(pool.name, instance, now)),
+      pool.all().map((instance) => instanceStatus(pool.name, instance, traffic, now)),
     ),
   };
 }
@@ -112,7 +115,13 @@ function imageStatus(
   };
 }
 
-function instanceStatus(pool: string, instance: InstanceView, now: number): InstanceStatus {
+function instanceStatus(
+  pool: string,
+  instance: InstanceView,
+  traffic: ReadonlyMap<string, DeviceTraffic>,
+  now: number,
+): InstanceStatus {
+  const tap = traffic.get(tapNameOf(instance.data) ?? "");
   return {
     id: instance.id,
     pool,
@@ -126,6 +135,8 @@ function instanceStatus(pool: string, instance: InstanceView, now: number): Inst
     retryInSeconds: Math.ceil(instance.retryInMs / 1000),
     goldenImage: typeof instance.data["goldenImage"] === "string" ? instance.data["goldenImage"] : null,
     snapshot: typeof instance.data["snapshot"] === "string" ? instance.data["snapshot"] : null,
+    // What the host's end of the cable receives, the VM has sent.
+    traffic: tap === undefined ? null : { receivedBytes: tap.sentBytes, sentBytes: tap.receivedBytes },
     phases: phaseSeconds(instance, now),
   };
 }

@@ -1,5 +1,6 @@
 /** The daemon's metrics as Prometheus reads them. */
 import type { EventSink } from "../events.ts";
+import { type Distribution, distributionsOf } from "./distributions.ts";
 import { createInstruments } from "./instruments.ts";
 import { createObserver } from "./observe.ts";
 import { applySnapshot, type Snapshot } from "./snapshot.ts";
@@ -12,6 +13,8 @@ export interface Metrics {
   /** All of them in Prometheus' text format; reads what is the case now. */
   render(): Promise<string>;
   readonly contentType: string;
+  /** How long instances took to be made, and how long those waited that had claimed them, since the daemon's start. */
+  distributions(): Promise<{ creation: Distribution[]; claimWait: Distribution[] }>;
 }
 
 export function createMetrics(snapshot: () => Promise<Snapshot>): Metrics {
@@ -29,5 +32,9 @@ export function createMetrics(snapshot: () => Promise<Snapshot>): Metrics {
       return registry.metrics();
     },
     contentType: registry.contentType,
+    distributions: async () => ({
+      creation: await distributionsOf(instruments.creationSeconds),
+      claimWait: await distributionsOf(instruments.claimWaitSeconds),
+    }),
   };
 }

@@ -51,6 +51,12 @@ export function cloneSuffix(stateDirectory: string): string {
   return `.${createHash("sha256").update(stateDirectory).digest("hex").slice(0, 8)}`;
 }
 
+/** The TAP of a VM of this host; undefined for one that has none yet, or is elsewhere. */
+export function tapNameOf(data: SourceData): string | undefined {
+  const local = localDataSchema.safeParse(data);
+  return local.success && sourceOf(data) === LOCAL ? networkOf(local.data).tapName : undefined;
+}
+
 /** The network of a VM that may have been made by an earlier configuration. */
 export function networkOf(data: LocalData): SlotNetwork {
   const subnet6 = data.subnet6 === undefined ? undefined : parseVmSubnet6(data.subnet6);

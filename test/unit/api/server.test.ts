@@ -4,8 +4,8 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { isLeftOver } from "../../../src/api/server.ts";
 import { exists } from "../../../src/host/files.ts";
+import { isLeftOver } from "../../../src/host/leftover-socket.ts";
 
 describe("the place of the daemon's socket", () => {
   let directory: string;

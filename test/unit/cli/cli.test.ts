@@ -68,6 +68,7 @@ const STATUS: DaemonStatus = {
       goldenImage: "golden-abc",
       snapshot: null,
       resting: false,
+      traffic: null,
       phases: [],
     },
   ],

@@ -8,7 +8,7 @@ import type { DaemonEvent } from "../../../src/events.ts";
 import { silentLogger } from "../../../src/log.ts";
 import { createInstruments } from "../../../src/metrics/instruments.ts";
 import { createMetrics } from "../../../src/metrics/metrics.ts";
-import { type MetricsServer, startMetricsServer } from "../../../src/metrics/server.ts";
+import { startMetricsServer } from "../../../src/metrics/server.ts";
 import type { PoolSnapshot, Snapshot } from "../../../src/metrics/snapshot.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
@@ -114,7 +114,7 @@ describe("what metrics say", () => {
 });
 
 describe("the server of metrics", () => {
-  let server: MetricsServer;
+  let server: Awaited<ReturnType<typeof startMetricsServer>>;
   const PORT = 20_000 + (process.pid % 20_000);
   const listen = { host: "127.0.0.1", port: PORT };
   const metrics = createMetrics(async () => SNAPSHOT);

@@ -1,0 +1,20 @@
+/** What the web page needs of the daemon. */
+import type { LoggedEvent } from "../api/events.ts";
+import type { ImageList } from "../api/images.ts";
+import type { DaemonStatus } from "../api/status.ts";
+import type { PageParts } from "./messages.ts";
+
+export interface DaemonFacts {
+  status(): Promise<DaemonStatus>;
+  /** Looks at the disks. */
+  images(): Promise<ImageList>;
+  distributions(): Promise<PageParts["distributions"]>;
+  events: {
+    /** Oldest first; of one instance, or all. */
+    list(instance?: string): readonly LoggedEvent[];
+    /** @returns what ends it */
+    follow(instance: string | undefined, follower: (event: LoggedEvent) => void): () => void;
+  };
+  /** Where the console of an instance is logged; undefined if there is no such instance. */
+  consolePath(instance: string): string | undefined;
+}

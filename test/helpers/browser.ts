@@ -1,0 +1,49 @@
+/** Debian's Chromium, which sees nothing but this namespace; what it reports as wrong is kept. */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
+import { findProgram } from "../../src/host/files.ts";
+import { ROOT } from "./daemon.ts";
+
+/** What tests have seen; git ignores it. */
+export const SCREENSHOTS = join(ROOT, ".cache", "screenshots");
+
+export const chromiumProgram = (): Promise<string | undefined> => findProgram("chromium");
+
+export async function openBrowser(): Promise<Browser> {
+  const executablePath = await chromiumProgram();
+  if (executablePath === undefined) throw new Error("there is no chromium: run scripts/setup test");
+  // As root it has no sandbox; a container's /dev/shm is small.
+  return chromium.launch({
+    executablePath,
+    args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+  });
+}
+
+export interface WatchedPage {
+  page: Page;
+  /** Errors of scripts and of the content security policy, and answers that were not there. */
+  problems: string[];
+}
+
+/** @param path of a unix socket or an address */
+export async function openPage(
+  browser: Browser,
+  url: string,
+  options: BrowserContextOptions = {},
+): Promise<WatchedPage> {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  const problems: string[] = [];
+  page.on("pageerror", (error) => problems.push(String(error)));
+  page.on("console", (message) => {
+    if (message.type() === "error" || message.type() === "warning") problems.push(message.text());
+  });
+  await page.goto(url);
+  return { page, problems };
+}
+
+export async function keepScreenshot(page: Page, name: string): Promise<void> {
+  await mkdir(SCREENSHOTS, { recursive: true });
+  await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true });
+}
