@@ -173,7 +173,7 @@ describe("the web page", { skip: needsNamespace() }, () => {
     // The region that scrolls, then the heading of the first column.
     for (const _ of [1, 2]) await page.keyboard.press("Tab");
     assert.equal(await focused(page), "VM");
-    const header = page.getByRole("columnheader", { name: "VM" });
+    const header = page.getByRole("columnheader", { name: "VM", exact: true });
     await page.keyboard.press("Enter");
     await eventually("the order", async () => (await header.getAttribute("aria-sort")) === "ascending");
     const upwards = await shownRows();

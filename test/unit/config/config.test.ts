@@ -37,6 +37,8 @@ describe("defaults", () => {
         maxConcurrentCreates: "auto",
         maxConcurrentDeletes: 4,
         metricsListen: undefined,
+        pageListen: undefined,
+        pageTokenFile: undefined,
         admission: {
           memoryOvercommitPercent: 100,
           memoryReserveMiB: 512,
@@ -98,6 +100,21 @@ describe("defaults", () => {
         prebuildPackageUpgrade: false,
       },
     );
+  });
+
+  test("the web page: a socket, the loopback, and elsewhere only with a token", () => {
+    const listen = (value: string, more = ""): unknown =>
+      parse(`[daemon]\npage_listen = ${JSON.stringify(value)}\n${more}`).daemon.pageListen;
+    assert.equal(listen("off"), undefined);
+    assert.deepEqual(listen("/run/fleetingd/page.sock"), { path: "/run/fleetingd/page.sock" });
+    assert.deepEqual(listen("127.0.0.1:9465"), { host: "127.0.0.1", port: 9465 });
+    assert.deepEqual(listen("[::1]:9465"), { host: "::1", port: 9465 });
+    assert.throws(() => listen("0.0.0.0:9465"), /page_listen: .*name a file with a token in page_token_file/);
+    assert.deepEqual(listen("0.0.0.0:9465", 'page_token_file = "/etc/token"'), {
+      host: "0.0.0.0",
+      port: 9465,
+    });
+    assert.throws(() => listen("page.sock"), /the absolute path of a unix socket/);
   });
 
   test("network keys: each accepted form, and what is refused", () => {

@@ -110,9 +110,27 @@ describe("which pool", () => {
     const result = read({ pool: "ci", group: "team-a" }, TWO_POOLS);
     assert.deepEqual(
       { ...result, pool: undefined },
-      { poolName: "ci", pool: undefined, inline: false, group: "team-a" },
+      { poolName: "ci", pool: undefined, inline: false, group: "team-a", debugListen: undefined },
     );
     assert.equal(result.pool, TWO_POOLS.pools["ci"]);
+  });
+
+  test("the address of a debug server, on the loopback alone", () => {
+    const listen = (address: string) =>
+      read({ pool: "ci", debug_server_addr: address }, TWO_POOLS).debugListen;
+    assert.deepEqual(listen("127.0.0.1:27060"), { host: "127.0.0.1", port: 27_060 });
+    assert.deepEqual(listen("localhost:27060"), { host: "127.0.0.1", port: 27_060 });
+    assert.deepEqual(listen("[::1]:27060"), { host: "::1", port: 27_060 });
+    assert.equal(listen(""), undefined);
+    for (const wrong of [
+      ":27060",
+      "0.0.0.0:27060",
+      "192.0.2.1:27060",
+      "127.0.0.1:80",
+      "127.0.0.1:70000",
+      "127.0.0.1",
+    ])
+      assert.throws(() => listen(wrong), /debug_server_addr: expected an address of the loopback/);
   });
 
   test("keys beside a named pool may confirm it, in any form", () => {
