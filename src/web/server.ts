@@ -62,7 +62,6 @@ export class PageServer {
     try {
       await this.#listen(listen);
     } catch (error) {
-      this.#servers.delete(name);
       logger.warn("the web page can't be served where a runner asks for it (debug_server_addr)", {
         address: name,
         error: messageOf(error),
@@ -80,7 +79,12 @@ export class PageServer {
   async #listen(listen: PageListen): Promise<void> {
     const starting = this.#begin(listen);
     this.#servers.set(nameOf(listen), starting);
-    await starting;
+    try {
+      await starting;
+    } catch (error) {
+      this.#servers.delete(nameOf(listen));
+      throw error;
+    }
     const at = "path" in listen ? listen.path : `http://${nameOf(listen)}/`;
     this.#options.logger.info("the web page is served", { at });
   }
