@@ -65,7 +65,9 @@ export function vmConfig(spec: VmSpec, can: Capabilities, backingFiles: readonly
     serial: { mode: serial },
     console: { mode: console },
     pvpanic: true,
-    ...(can.landlock ? { landlock_enable: true, landlock_rules: landlockRules(spec, backingFiles) } : {}),
+    ...(isSandboxed(spec, can)
+      ? { landlock_enable: true, landlock_rules: landlockRules(spec, backingFiles) }
+      : {}),
   };
 }
 
@@ -93,6 +95,11 @@ function diskConfig(disk: DiskSpec, can: Capabilities): DiskConfig {
   if (!can.imageTypes) return config;
   if (disk.format === "raw") return { ...config, image_type: "Raw" };
   return { ...config, image_type: "Qcow2", backing_files: true };
+}
+
+/** Not a template, in which no job runs: it could not write its state at the end, to a folder that only `saveState` names. */
+function isSandboxed({ memoryPath }: VmSpec, can: Capabilities): boolean {
+  return can.landlock && memoryPath === undefined;
 }
 
 /** What it does not allow itself: it does so with all that the configuration names, and with /dev/net/tun. */

@@ -195,6 +195,14 @@ const HANDLERS = {
         "Failed to snapshot migratable component",
         "Trying to snapshot while VM is running",
       );
+    if (!mayWrite(folder))
+      refuse(
+        500,
+        "The VM could not be snapshotted",
+        "Cannot send VM snapshot",
+        "Failed to send migratable component snapshot",
+        "Permission denied (os error 13)",
+      );
     for (const [name, content] of [
       ["config.json", config],
       ["state.json", { booted: true }],
@@ -429,6 +437,13 @@ function answer(response, status, body = "") {
       : { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) }),
   });
   response.end(body);
+}
+
+/** Its sandbox knows a folder only by the rules of the VM's configuration. */
+function mayWrite(folder) {
+  if (!config.landlock_enable) return true;
+  const rules = config.landlock_rules ?? [];
+  return rules.some(({ path, access }) => access === "rw" && `${folder}/`.startsWith(`${path}/`));
 }
 
 function end(code) {

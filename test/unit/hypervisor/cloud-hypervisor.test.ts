@@ -111,6 +111,16 @@ describe("the VM that is asked for", () => {
     }
   });
 
+  test("is not confined if it is a template, which writes to a folder that is named later; its clones are", () => {
+    const template = vmConfig({ ...SPEC, memoryPath: "/memory", hasChannel: true }, NEWEST);
+    assert.equal(template.landlock_enable, undefined);
+    const own = vmConfig({ ...SPEC, hasChannel: true }, NEWEST, ["/golden/disk"]);
+    const saved = JSON.stringify({ ...template, landlock_enable: false });
+    const clone = cloneConfig(saved, own, "/memory") as typeof own;
+    assert.equal(clone.landlock_enable, true);
+    assert.deepEqual(clone.landlock_rules, own.landlock_rules);
+  });
+
   test("has no balloon where its memory is a template's file, into which that would punch holes", () => {
     const config = vmConfig({ ...SPEC, memoryPath: "/memory", hasChannel: true }, NEWEST);
     assert.equal(config.balloon, undefined);
