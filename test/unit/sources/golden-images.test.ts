@@ -24,14 +24,19 @@ let directory: string;
 let base: BaseImage;
 let images: GoldenImages;
 let inputs: string;
+/** How many prebuilds there were. */
+let begun: number;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), "golden-images-"));
   base = baseImage("base-1");
   const templates = await loadTemplates();
+  begun = 0;
   images = new GoldenImages({
     pool: "ci",
-    events: () => undefined,
+    events: ({ kind }) => {
+      if (kind === "image-begun") begun++;
+    },
     diskDirectory: directory,
     diskSizeGiB: 4,
     baseKey: "default",
@@ -108,6 +113,15 @@ describe("golden images", () => {
     await use("0123456789abcdef");
     assert.equal((await refresh()).name, "0123456789abcdef");
     assert.equal((await refresh({ maxAgeMs: 24 * HOUR_MS })).name, "0123456789abcdef");
+  });
+
+  test("one that could not be made is tried again by the next call, and no failure is remembered", async () => {
+    await assert.rejects(refresh(), makesNew);
+    await assert.rejects(images.current(new AbortController().signal), makesNew);
+    assert.equal(begun, 2);
+    await publish(inputs, 9 * HOUR_MS);
+    assert.equal((await refresh()).name, inputs);
+    assert.deepEqual([images.status.state, images.status.lastError], ["done", undefined]);
   });
 
   test("one that is too old is made anew, and stays in use when that fails", async () => {
