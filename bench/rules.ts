@@ -44,7 +44,7 @@ export async function openRules(count: number): Promise<Ruleset> {
 }
 
 function setVm(rules: Ruleset, network: SlotNetwork): Promise<void> {
-  return rules.set(network.tapName, elementsOf(network, EGRESS, DEFAULT_POLICY.name));
+  return rules.set(network.tapName, elementsOf(network, EGRESS));
 }
 
 function adding(count: number): Measurement {
@@ -115,7 +115,9 @@ function rewriting(count: number): Measurement {
     async prepare() {
       const taps = createTaps();
       const slots = Array.from({ length: count }, (_, slot) => slot);
-      await Promise.all(slots.map((slot) => taps.create(slotNetwork(BENCH_SUBNET, slot))));
+      await Promise.all(
+        slots.map((slot) => taps.create(slotNetwork(BENCH_SUBNET, slot), DEFAULT_POLICY.name)),
+      );
       return {
         async run() {
           const begunAt = performance.now();
@@ -170,7 +172,7 @@ const tap: Measurement = {
     return {
       async run() {
         const begunAt = performance.now();
-        await taps.create(network);
+        await taps.create(network, DEFAULT_POLICY.name);
         const ms = performance.now() - begunAt;
         await taps.remove(network.tapName);
         return { "tap.create.ms": ms };

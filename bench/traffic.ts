@@ -6,6 +6,7 @@ import { elementsOf } from "../src/network/nft-elements.ts";
 import { DEFAULT_POLICY } from "../src/network/policy.ts";
 import { type SlotNetwork, slotNetwork } from "../src/network/slots.ts";
 import { setForwarding } from "../src/network/sysctl.ts";
+import { policyGroup } from "../src/network/tap-groups.ts";
 import { ip, openNamespace, openNeighbour, type Place } from "../test/helpers/netns.ts";
 import type { Measurement } from "./measurement.ts";
 import { BENCH_SUBNET, openRules } from "./rules.ts";
@@ -41,7 +42,7 @@ function traffic(vms: number): Measurement {
       await forwarding.enable(EGRESS, false);
       await setForwarding(network.tapName, true);
       const rules = await openRules(vms - 1);
-      await rules.set(network.tapName, elementsOf(network, EGRESS, DEFAULT_POLICY.name));
+      await rules.set(network.tapName, elementsOf(network, EGRESS));
       return {
         run: async () => ({
           [pps]: await packetsPerSecond(guest, outside),
@@ -63,7 +64,7 @@ async function openVeth({ tapName, address, gateway, macAddress }: SlotNetwork):
   const guest = await openNamespace("guest");
   await ip("link", "add", tapName, "type", "veth", "peer", "name", "guest0", "netns", "guest");
   await ip("address", "add", `${gateway}/30`, "dev", tapName);
-  await ip("link", "set", tapName, "up");
+  await ip("link", "set", tapName, "group", String(policyGroup(DEFAULT_POLICY.name)), "up");
   await guest.ip("link", "set", "guest0", "address", macAddress, "up");
   await guest.ip("address", "add", `${address}/30`, "dev", "guest0");
   await guest.ip("route", "add", "default", "via", gateway);

@@ -113,11 +113,11 @@ export function createFabric(options: FabricOptions = {}): Fabric {
     await rules.ensure();
     await guard.ensure();
   };
-  const attached = new Map<string, { network: SlotNetwork; policyName: string }>();
+  const attached = new Map<string, SlotNetwork>();
   const moveEgress = (tapName: string, to: string | undefined): Promise<void> =>
     inTurn(tapName, async () => {
-      const vm = attached.get(tapName);
-      if (vm !== undefined) await rules.set(tapName, elementsOf(vm.network, to, vm.policyName));
+      const network = attached.get(tapName);
+      if (network !== undefined) await rules.set(tapName, elementsOf(network, to));
     });
 
   const attach = async ({ network, egressInterface, policy, tapOwner }: Attachment): Promise<void> => {
@@ -127,12 +127,12 @@ export function createFabric(options: FabricOptions = {}): Fabric {
     // Rules first: without them there must not even be a TAP.
     const withIpv6 = network.ipv6 !== undefined;
     const wayOut = await egress.resolve(egressInterface);
-    await rules.set(network.tapName, elementsOf(network, wayOut, policyName));
+    await rules.set(network.tapName, elementsOf(network, wayOut));
     try {
       if (wayOut !== undefined) await forwarding.enable(wayOut, withIpv6);
-      await taps.create(network, tapOwner);
+      await taps.create(network, policyName, tapOwner);
       egress.add(network.tapName, { egressInterface, resolved: wayOut, withIpv6 });
-      attached.set(network.tapName, { network, policyName });
+      attached.set(network.tapName, network);
     } catch (error) {
       await withdraw(rules, network.tapName, logger);
       throw error;

@@ -3,7 +3,7 @@
  * TAP's name, so a VM's elements can be found again.
  */
 import { checkInterfaceName } from "./interface-name.ts";
-import { checkAddress, checkAddress6, checkPolicyName, oddValue } from "./nft-values.ts";
+import { checkAddress, checkAddress6, oddValue } from "./nft-values.ts";
 import { isTapName, type SlotNetwork } from "./slots.ts";
 
 /** The name of our tables, the only ones that we ever change. */
@@ -17,10 +17,7 @@ export interface SetDefinition {
   counted: boolean;
 }
 
-/**
- * The sets that hold VMs of all policies, by a name that is unique over both tables. None is a map of verdicts: the kernel
- * checks all of such a map for loops whenever one element comes.
- */
+/** The sets that hold VMs, by a name that is unique over both tables. */
 export const VM_SETS = {
   /** Who may send: TAP, MAC, IPv4 address. */
   guests: { family: "inet", types: ["ifname", "ether_addr", "ipv4_addr"], counted: true },
@@ -39,32 +36,14 @@ export const VM_SETS = {
   },
 } as const satisfies Record<string, SetDefinition>;
 
-const POLICY_SET_PREFIX = "vms_";
-/** A policy's own: TAP. */
-const POLICY_SET: SetDefinition = { family: "inet", types: ["ifname"], counted: false };
-
-export type VmSetName = keyof typeof VM_SETS | `${typeof POLICY_SET_PREFIX}${string}`;
-
-/** The set of the VMs that have this policy. */
-export function policySet(policy: string): VmSetName {
-  return `${POLICY_SET_PREFIX}${policy}`;
-}
-
-/** The policy whose VMs are in this set; undefined if the set is for VMs of all policies. */
-export function policyOfSet(set: VmSetName): string | undefined {
-  return set.startsWith(POLICY_SET_PREFIX) ? set.slice(POLICY_SET_PREFIX.length) : undefined;
-}
+export type VmSetName = keyof typeof VM_SETS;
 
 export function isVmSet(name: string): name is VmSetName {
-  return name.startsWith(POLICY_SET_PREFIX) || isCommonSet(name);
+  return Object.hasOwn(VM_SETS, name);
 }
 
 export function definitionOf(set: VmSetName): SetDefinition {
-  return isCommonSet(set) ? VM_SETS[set] : POLICY_SET;
-}
-
-function isCommonSet(name: string): name is keyof typeof VM_SETS {
-  return Object.hasOwn(VM_SETS, name);
+  return VM_SETS[set];
 }
 
 /** One element of one set; `key` has as many fields as it has types. */
@@ -78,18 +57,13 @@ export interface VmElement {
  * @throws FleetingdError INVALID_CONFIG for an odd interface name, INVALID_ARGUMENT for anything else that is odd:
  *   all this becomes text that nft reads
  */
-export function elementsOf(
-  network: SlotNetwork,
-  egressInterface: string | undefined,
-  policy: string,
-): VmElement[] {
+export function elementsOf(network: SlotNetwork, egressInterface: string | undefined): VmElement[] {
   const { tapName, macAddress, address, gateway, ipv6 } = network;
   if (!isTapName(tapName)) throw oddValue("TAP name", tapName);
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(macAddress)) throw oddValue("MAC address", macAddress);
   for (const each of [address, gateway]) checkAddress(each);
   const addresses6 = ipv6 === undefined ? [] : [ipv6.address, ipv6.linkLocal];
   for (const each of addresses6) checkAddress6(each);
-  checkPolicyName(policy);
   return [
     { set: "guests", key: [tapName, macAddress, address] },
     { set: "back", key: [tapName, address] },
@@ -98,7 +72,6 @@ export function elementsOf(
       { set: "guests6", key: [tapName, macAddress, each] },
       { set: "back6", key: [tapName, each] },
     ]),
-    { set: policySet(policy), key: [tapName] },
     ...(egressInterface === undefined
       ? []
       : [{ set: "egress", key: [tapName, checkInterfaceName(egressInterface)] } as const]),

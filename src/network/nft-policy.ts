@@ -1,11 +1,11 @@
 /**
- * The text of a policy's set of VMs and of its chains: `from_<pool>` and `to_<pool>` see all of a VM's traffic and are
- * returned from; `out_<pool>` has the last word on what leaves for the outside. Invariant: a policy can be replaced while
- * VMs have it.
+ * The text of a policy's chains: `from_<pool>` and `to_<pool>` see all of a VM's traffic and are returned from; `out_<pool>` has
+ * the last word on what leaves for the outside. A packet finds them by its TAP's link group. Invariant: a policy can be
+ * replaced while VMs have it.
  */
 import { Netmask } from "netmask";
 import { ipv6PrefixesOverlap, parseIpv6Prefix } from "./ipv6.ts";
-import { NFT_TABLE, policySet } from "./nft-elements.ts";
+import { NFT_TABLE } from "./nft-elements.ts";
 import {
   checkCount,
   checkLocalService,
@@ -16,6 +16,7 @@ import {
 } from "./nft-values.ts";
 import { isIpv4Prefix, outermost, type Policy, type Ports } from "./policy.ts";
 import { type LocalService, servicePorts } from "./services.ts";
+import { policyGroup } from "./tap-groups.ts";
 
 // A VM's counts are made when its first packet comes; the ones of rates go with its last.
 const SET_SIZE = 65_535;
@@ -26,7 +27,7 @@ const CONNECTION_BURST_SECONDS = 4;
 
 /** The parts of our table `inet` that a policy is. @throws FleetingdError INVALID_ARGUMENT */
 export function policyText(policy: Policy): string {
-  const sets = setsOf(policy).map(({ name, type }) => `\tset ${name} {\n\t\t${type}\n\t}\n`);
+  const sets = meters(policy).map(({ name, type }) => `\tset ${name} {\n\t\t${type}\n\t}\n`);
   const chains = [...chainsOf(policy)].map(
     ([name, rules]) => `\tchain ${name} {\n${rules.map((rule) => `\t\t${rule}\n`).join("")}\t}\n`,
   );
@@ -35,8 +36,8 @@ export function policyText(policy: Policy): string {
 
 /** Puts a policy in the place of one that is there, or adds it: VMs that have it keep their elements and connections. */
 export function policyChangeText(before: Policy | undefined, after: Policy): string {
-  const old = new Map((before === undefined ? [] : setsOf(before)).map(({ name, count }) => [name, count]));
-  const sets = setsOf(after).flatMap(({ name, type, count }) => [
+  const old = new Map((before === undefined ? [] : meters(before)).map(({ name, count }) => [name, count]));
+  const sets = meters(after).flatMap(({ name, type, count }) => [
     `add set inet ${NFT_TABLE} ${name} { ${type} }`,
     ...(old.has(name) && old.get(name) !== count ? [`flush set inet ${NFT_TABLE} ${name}`] : []),
   ]);
@@ -47,34 +48,27 @@ export function policyChangeText(before: Policy | undefined, after: Policy): str
     ...chains.map(([name]) => `add chain inet ${NFT_TABLE} ${name}`),
     ...chains.map(([name]) => `flush chain inet ${NFT_TABLE} ${name}`),
     ...chains.flatMap(([name, rules]) => rules.map((rule) => `add rule inet ${NFT_TABLE} ${name} ${rule}`)),
-    ...ways.map(([chain, rule]) => `add rule inet ${NFT_TABLE} ${chain} ${rule}`),
+    ...ways.map(([map, element]) => `add element inet ${NFT_TABLE} ${map} { ${element} }`),
   ]
     .map((line) => `${line}\n`)
     .join("");
 }
 
-/** How a packet finds its policy's chains: a rule for each of the chains that ask. */
-export function policyWays(name: string): Record<"by_sender" | "by_receiver" | "by_way_out", string> {
-  const vms = policySet(name);
+/** How a packet finds its policy's chains: an element for each of the maps in which its TAP's link group is looked up. */
+export function policyWays(name: string): Record<"senders" | "receivers" | "ways_out", string> {
+  const group = policyGroup(name);
   return {
-    by_sender: `iifname @${vms} goto from_${name}`,
-    by_receiver: `oifname @${vms} goto to_${name}`,
-    by_way_out: `iifname @${vms} goto out_${name}`,
+    senders: `${group} : goto from_${name}`,
+    receivers: `${group} : goto to_${name}`,
+    ways_out: `${group} : goto out_${name}`,
   };
 }
 
-interface PolicySet {
+interface MeterSet {
   name: string;
   type: string;
-}
-
-interface MeterSet extends PolicySet {
   /** What each element counts. An element keeps what it was made with, so a set whose count changes is emptied. */
   count: string;
-}
-
-function setsOf(policy: Policy): (PolicySet & { count?: string })[] {
-  return [...meters(policy), { name: policySet(policy.name), type: "type ifname;" }];
 }
 
 function meters(policy: Policy): [open: MeterSet, fresh: MeterSet, up: MeterSet, down: MeterSet] {

@@ -28,6 +28,7 @@ import {
 import type { Policy } from "./policy.ts";
 import { type LocalService, SERVICE_ADDRESS, servicePorts } from "./services.ts";
 import { TAP_PREFIX } from "./slots.ts";
+import { checkGroups } from "./tap-groups.ts";
 
 /** What the static rules depend on. */
 export interface RuleOptions {
@@ -62,10 +63,14 @@ export function rebuildText(options: RuleOptions, elements: readonly VmElement[]
   return `${removalText()}${staticText(options, rulesMarker(options))}${changeText([], elements)}`;
 }
 
-/** Puts one policy in the place of another in tables that are as `before` says; nothing else changes. */
+/**
+ * Puts one policy in the place of another in tables that are as `before` says; nothing else changes.
+ * @throws FleetingdError INVALID_CONFIG if two policies can't be told apart
+ */
 export function policyReplacementText(before: RuleOptions, after: RuleOptions, name: string): string {
   const policy = after.policies.get(name);
   if (policy === undefined) return "";
+  checkGroups(after.policies.keys());
   const table = `inet ${NFT_TABLE}`;
   const marker = `delete chain ${table} ${rulesMarker(before)}\nadd chain ${table} ${rulesMarker(after)}\n`;
   return `${policyChangeText(before.policies.get(name), policy)}${marker}`;
@@ -80,6 +85,7 @@ export function removalText(): string {
 
 function staticText(options: RuleOptions, marker: string): string {
   const ours = `"${TAP_PREFIX}*"`;
+  checkGroups(options.policies.keys());
   for (const prefix of options.subnets) checkPrefix(prefix);
   for (const prefix of options.subnets6) checkPrefix6(prefix);
   for (const server of options.dnsServers) checkAddress(server);
@@ -223,12 +229,21 @@ function vmSetText(name: VmSetName): string {
 }
 
 function policyWaysText(names: readonly string[]): string {
-  return (["by_sender", "by_receiver", "by_way_out"] as const)
-    .map(
-      (chain) =>
-        `\tchain ${chain} {\n${names.map((name) => `\t\t${policyWays(name)[chain]}\n`).join("")}\t}\n`,
-    )
-    .join("");
+  const maps = (["senders", "receivers", "ways_out"] as const).map((map) => {
+    const ways = names.map((name) => policyWays(name)[map]).join(", ");
+    return `\tmap ${map} {\n\t\ttype devgroup : verdict;${ways && ` elements = { ${ways} }`}\n\t}\n`;
+  });
+  return `${maps.join("")}\
+	chain by_sender {
+		meta iifgroup vmap @senders
+	}
+	chain by_receiver {
+		meta oifgroup vmap @receivers
+	}
+	chain by_way_out {
+		meta iifgroup vmap @ways_out
+	}
+`;
 }
 
 function constantSetText(name: string, type: string, elements: readonly string[], flags = ""): string {

@@ -10,7 +10,7 @@ import { FleetingdError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { createBatcher } from "./batch.ts";
 import { applyNft, REBUILD_TIMEOUT_MS, readInstalledRules } from "./nft.ts";
-import { changeText, policyOfSet, type VmElement } from "./nft-elements.ts";
+import { changeText, type VmElement } from "./nft-elements.ts";
 import { createNftSession } from "./nft-session.ts";
 import {
   policyReplacementText,
@@ -58,7 +58,7 @@ export function createRuleset(initial: RuleOptions, logger: Logger): Ruleset {
   const reconcile = async (): Promise<void> => {
     trusted = false;
     const installed = await readInstalledRules();
-    const found = byTap((installed?.elements ?? []).filter((element) => isUsable(element, options)));
+    const found = byTap(installed?.elements ?? []);
     const merged: ElementsByTap = new Map([...found, ...wanted]);
     if (installed === undefined || !installed.chains.has(rulesMarker(options))) {
       const fields = { vms: merged.size, before: installed ? "other version" : "none" };
@@ -96,10 +96,11 @@ export function createRuleset(initial: RuleOptions, logger: Logger): Ruleset {
 
   const applyPolicies = async (policies: readonly Policy[]): Promise<void> => {
     for (const policy of policies) {
-      if (isDeepStrictEqual(options.policies.get(policy.name), policy)) continue;
-      const before = options;
-      options = { ...before, policies: new Map(before.policies).set(policy.name, policy) };
-      await applyNft(policyReplacementText(before, options, policy.name));
+      const [before, after] = [options, withPolicy(options, policy)];
+      if (after === before) continue;
+      const text = policyReplacementText(before, after, policy.name);
+      options = after;
+      await applyNft(text);
     }
   };
 
@@ -152,10 +153,10 @@ function sorted(batch: readonly Request[]) {
   return { changes, policies, others };
 }
 
-/** Whether there is still such a policy. */
-function isUsable({ set }: VmElement, { policies }: RuleOptions): boolean {
-  const policy = policyOfSet(set);
-  return policy === undefined || policies.has(policy);
+function withPolicy(options: RuleOptions, policy: Policy): RuleOptions {
+  const { policies } = options;
+  if (isDeepStrictEqual(policies.get(policy.name), policy)) return options;
+  return { ...options, policies: new Map(policies).set(policy.name, policy) };
 }
 
 function byTap(elements: readonly VmElement[]): ElementsByTap {

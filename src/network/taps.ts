@@ -1,6 +1,6 @@
 /**
- * TAP devices: made and removed in batches. Ours are told from other people's by their link group, not by their
- * name alone; a device that has one of our names but not the group is never touched.
+ * TAP devices: made and removed in batches. Ours are told from other people's by their link groups, not by their
+ * name alone; a device that has one of our names but none of the groups is never touched.
  */
 import { join } from "node:path";
 import { z } from "zod";
@@ -8,6 +8,7 @@ import { FleetingdError } from "../errors.ts";
 import { exists } from "../host/files.ts";
 import { createBatcher } from "./batch.ts";
 import { ipBatch, ipList } from "./ip.ts";
+import { checkPolicyName } from "./nft-values.ts";
 import { isTapName, type SlotNetwork, type SlotNetwork6 } from "./slots.ts";
 import {
   disableIpv6,
@@ -17,6 +18,7 @@ import {
   setForwarding6,
   setLoopbackRouting,
 } from "./sysctl.ts";
+import { DOOMED_GROUP, isTapGroup, policyGroup } from "./tap-groups.ts";
 
 /** Which user may open a TAP: the one that the VM's process runs as. */
 export interface TapOwner {
@@ -26,10 +28,10 @@ export interface TapOwner {
 
 export interface Taps {
   /**
-   * Makes the TAP, addressed, up and forwarding; one of ours that exists already is brought to that state.
+   * Makes the TAP, addressed, up and forwarding, in the policy's group; one of ours that exists already is brought to that state.
    * @throws FleetingdError ALREADY_EXISTS if somebody else's device has the name; nothing is left then or otherwise.
    */
-  create(network: SlotNetwork, owner?: TapOwner): Promise<void>;
+  create(network: SlotNetwork, policy: string, owner?: TapOwner): Promise<void>;
   /** Removes a TAP of ours; fine if there is none. @throws FleetingdError ALREADY_EXISTS if it is somebody else's. */
   remove(tapName: string): Promise<void>;
   /** The names of all TAPs of ours. */
@@ -38,10 +40,6 @@ export interface Taps {
   removeAll(): Promise<void>;
 }
 
-/** The link group that all our TAPs are in ("fltp" in ASCII). */
-export const TAP_GROUP = 0x666c7470;
-/** TAPs on their way out; one that is found here was left by a crash. */
-const DOOMED_GROUP = TAP_GROUP + 1;
 /** Every TAP has this MAC on the host's side: a restored snapshot still knows its gateway. */
 export const GATEWAY_MAC = "02:fc:00:00:00:01";
 
@@ -55,12 +53,15 @@ export function createTaps(options: { toLoopback: boolean } = { toLoopback: fals
   const batchedRemoval = createBatcher<string>(removeBatch, MAX_TAPS_PER_BATCH);
 
   return {
-    async create(network, owner) {
+    async create(network, policy, owner) {
       const { tapName } = network;
       const isNew = !(await deviceExists(tapName));
       if (!isNew) await demandedOurs(tapName);
       try {
-        await batched([...(isNew ? [creationLine(tapName, owner)] : []), ...configurationLines(network)]);
+        await batched([
+          ...(isNew ? [creationLine(tapName, owner)] : []),
+          ...configurationLines(network, policy),
+        ]);
         await setForwarding(tapName, true);
         await setLoopbackRouting(tapName, options.toLoopback);
         if (network.ipv6 === undefined) await disableIpv6(tapName);
@@ -76,21 +77,18 @@ export function createTaps(options: { toLoopback: boolean } = { toLoopback: fals
       await demandedOurs(tapName);
       await batchedRemoval(tapName);
     },
-    async list() {
-      return [...(await namesInGroup(TAP_GROUP)), ...(await namesInGroup(DOOMED_GROUP))];
-    },
+    list: listTaps,
     async removeAll() {
-      for (const group of [TAP_GROUP, DOOMED_GROUP]) {
-        // Never for nothing: deleting an empty group is an error.
-        if ((await namesInGroup(group)).length > 0) await ipBatch([`link delete group ${group}`]);
-      }
+      await removeBatch(await listTaps());
     },
   };
 }
 
-async function namesInGroup(group: number): Promise<string[]> {
-  const links = await ipList(["link", "show", "group", String(group)], LINK);
-  return links.map((link) => link.ifname).filter(isTapName);
+async function listTaps(): Promise<string[]> {
+  const links = await ipList(["link", "show"], LINK);
+  return links
+    .filter(({ ifname, group }) => isTapName(ifname) && isTapGroup(Number(group)))
+    .map(({ ifname }) => ifname);
 }
 
 function creationLine(tapName: string, owner: TapOwner = { uid: 0 }): string {
@@ -99,10 +97,13 @@ function creationLine(tapName: string, owner: TapOwner = { uid: 0 }): string {
   return `tuntap add dev ${tapName} mode tap user ${owner.uid}${group}`;
 }
 
-function configurationLines({ tapName, gateway, prefixLength, address, macAddress }: SlotNetwork): string[] {
+function configurationLines(
+  { tapName, gateway, prefixLength, address, macAddress }: SlotNetwork,
+  policy: string,
+): string[] {
   return [
-    // Also for one that exists: it may have been on its way out.
-    `link set dev ${tapName} group ${TAP_GROUP} alias fleetingd address ${GATEWAY_MAC}`,
+    // Also for one that exists: it may have been on its way out. The alias is for people.
+    `link set dev ${tapName} group ${policyGroup(policy)} alias fleetingd/${checkPolicyName(policy)} address ${GATEWAY_MAC}`,
     `address replace ${gateway}/${prefixLength} dev ${tapName}`,
     `link set dev ${tapName} up`,
     // Permanent: the host never has to believe what the guest says about MACs.
@@ -145,7 +146,7 @@ async function demandOurs(names: readonly string[]): Promise<void> {
   );
   for (const tapName of names) {
     const group = groups.get(tapName);
-    if (group === undefined || group === TAP_GROUP || group === DOOMED_GROUP) continue;
+    if (group === undefined || isTapGroup(group)) continue;
     throw new FleetingdError(
       "ALREADY_EXISTS",
       `the network interface ${tapName} exists but was not made by fleetingd, so it is left alone`,

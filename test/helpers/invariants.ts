@@ -6,14 +6,17 @@
 import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { z } from "zod";
 import { listDirectory, readTextIfExists } from "../../src/host/files.ts";
 import { isAlive } from "../../src/host/process.ts";
 import { listProcesses } from "../../src/host/process-list.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import { parseVmProcess } from "../../src/hypervisor/qemu/arguments.ts";
+import { ipList } from "../../src/network/ip.ts";
 import { readInstalledRules } from "../../src/network/nft.ts";
 import { elementsOf, type VmElement } from "../../src/network/nft-elements.ts";
 import { isTapName } from "../../src/network/slots.ts";
+import { policyGroup } from "../../src/network/tap-groups.ts";
 import { type InstanceRecord, recordSchema } from "../../src/pool/instance.ts";
 import { type LocalData, networkOf, parseLocalData } from "../../src/sources/local/vm.ts";
 import type { StandInWorld } from "./stand-in-world.ts";
@@ -61,7 +64,7 @@ async function assertStillInvariants({ world, unsaved }: InvariantOptions): Prom
   const instances = await readRecords(world.stateDirectory);
   const [pids, taps, elements, clones] = await Promise.all([
     vmPids(world.stateDirectory),
-    readdir("/proc/sys/net/ipv4/conf").then((names) => names.filter(isTapName)),
+    tapGroups(),
     readInstalledRules().then((rules) => rules?.elements ?? []),
     listDirectory(join(world.diskDirectory, "clones")),
   ]);
@@ -70,9 +73,9 @@ async function assertStillInvariants({ world, unsaved }: InvariantOptions): Prom
   );
 
   assertOwned("process", [...pids.keys()], new Set(owners.map(({ record }) => record.id)));
-  assertOwned("TAP", taps, new Set(owners.map(({ tap }) => tap)));
+  assertOwned("TAP", [...taps.keys()], new Set(owners.map(({ tap }) => tap)));
   assertOwned("clone", clones, new Set(owners.map(({ data }) => basename(data.cloneDirectory))));
-  const allowed = new Set(owners.flatMap(({ record, data }) => rulesOf(record, data)));
+  const allowed = new Set(owners.flatMap(({ data }) => rulesOf(data)));
   assertOwned("rule", elements.map(ruleText), allowed);
   const slots = owners.map(({ tap }) => tap);
   assert.equal(new Set(slots).size, slots.length, `two VMs share a slot: ${slots.sort().join(", ")}`);
@@ -84,9 +87,13 @@ async function assertStillInvariants({ world, unsaved }: InvariantOptions): Prom
     assert.ok(data.process !== undefined, `${id} is ready, and its record names no process`);
     // It may have ended this moment; if it lives, it is the one that the record names.
     if (await isAlive(data.process)) assert.equal(pids.get(id), data.process.pid, `the process of ${id}`);
-    assert.ok(taps.includes(tap), `${id} is ready and has no TAP`);
+    assert.equal(
+      taps.get(tap),
+      policyGroup(record.pool),
+      `${id} is ready: its TAP, and the policy of its pool`,
+    );
     assert.ok(clones.includes(basename(data.cloneDirectory)), `${id} is ready and has no clone`);
-    const missing = rulesOf(record, data).filter((rule) => !installed.has(rule));
+    const missing = rulesOf(data).filter((rule) => !installed.has(rule));
     assert.deepEqual(missing, [], `${id} is ready and has not all of its rules`);
   }
 }
@@ -109,6 +116,14 @@ async function readRecords(stateDirectory: string): Promise<Instance[]> {
   return found;
 }
 
+/** By name. */
+async function tapGroups(): Promise<Map<string, number>> {
+  const links = await ipList(["link", "show"], z.object({ ifname: z.string(), group: z.string() }));
+  return new Map(
+    links.filter(({ ifname }) => isTapName(ifname)).map(({ ifname, group }) => [ifname, Number(group)]),
+  );
+}
+
 /** By id. A prebuild's has no record. */
 async function vmPids(stateDirectory: string): Promise<Map<string, number>> {
   const found = (await listProcesses()).flatMap(({ identity, arguments: words }) => {
@@ -119,8 +134,8 @@ async function vmPids(stateDirectory: string): Promise<Map<string, number>> {
 }
 
 /** There is no way out of the suite's namespace. */
-function rulesOf({ pool }: InstanceRecord, data: LocalData): string[] {
-  return elementsOf(networkOf(data), undefined, pool).map(ruleText);
+function rulesOf(data: LocalData): string[] {
+  return elementsOf(networkOf(data), undefined).map(ruleText);
 }
 
 function ruleText({ set, key }: VmElement): string {

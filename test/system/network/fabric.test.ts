@@ -12,8 +12,9 @@ import { readConnectionTable } from "../../../src/network/conntrack.ts";
 import { createConntrackWatch } from "../../../src/network/conntrack-watch.ts";
 import { createFabric, type Fabric } from "../../../src/network/fabric.ts";
 import { createLeases } from "../../../src/network/leases.ts";
+import { DEFAULT_POLICY } from "../../../src/network/policy.ts";
 import { parseVmSubnet, type SlotNetwork, slotNetwork } from "../../../src/network/slots.ts";
-import { TAP_GROUP } from "../../../src/network/taps.ts";
+import { policyGroup } from "../../../src/network/tap-groups.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
 import { ip, openGuest, openNeighbour, type Place } from "../../helpers/netns.ts";
 import { failOnLeaks } from "../../helpers/suite.ts";
@@ -142,7 +143,7 @@ describe("fabric", { skip: needsNamespace() }, () => {
     await fabric.attach(attachment);
     await fabric.attach(attachment);
     const [link] = JSON.parse(await ip("-j", "-d", "link", "show", "dev", first.tapName));
-    assert.equal(Number(link.group), TAP_GROUP);
+    assert.equal(Number(link.group), policyGroup(DEFAULT_POLICY.name));
     assert.ok(link.flags.includes("UP"));
     assert.deepEqual(
       [link.linkinfo.info_data.type, link.linkinfo.info_data.user, link.linkinfo.info_data.group].map(String),
@@ -160,7 +161,7 @@ describe("fabric", { skip: needsNamespace() }, () => {
       [neighbour.dst, neighbour.lladdr, neighbour.state],
       [first.address, first.macAddress, ["PERMANENT"]],
     );
-    assert.equal((await elementsNow()).length, 5);
+    assert.equal((await elementsNow()).length, 4);
     await fabric.detach(first);
     await fabric.detach(first);
     assert.deepEqual(await fabric.listTaps(), []);
@@ -346,7 +347,7 @@ describe("fabric", { skip: needsNamespace() }, () => {
     const elements = await elementsNow();
     await run("nft", ["delete", "table", "inet", "fleetingd"]);
     await fabric.attach({ network: second, egressInterface });
-    assert.equal((await elementsNow()).length, 10);
+    assert.equal((await elementsNow()).length, 8);
     await ip("link", "delete", first.tapName);
     await run("nft", ["delete", "table", "arp", "fleetingd"]);
     await fabric.attach({ network: first, egressInterface });
@@ -461,7 +462,7 @@ describe("fabric", { skip: needsNamespace() }, () => {
       await fabric.attach({ network: first, egressInterface });
       process.env["PATH"] = path;
       assert.deepEqual(await fabric.listTaps(), [first.tapName]);
-      assert.equal((await elementsNow()).length, 5);
+      assert.equal((await elementsNow()).length, 4);
     });
 
     test("nft hangs", async () => {

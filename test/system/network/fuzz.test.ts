@@ -115,7 +115,7 @@ function textsOf(name: string, pool: PoolConfig, services: Config["services"]): 
     policies: new Map([...before.policies, [name, { ...DEFAULT_POLICY, name }]]),
   };
   const wanted: RuleOptions = { ...before, policies: new Map([...before.policies, [name, policy]]) };
-  const elements = elementsOf(slotNetwork(pool.subnet, 0, pool.subnet6), pool.egressInterface, name);
+  const elements = elementsOf(slotNetwork(pool.subnet, 0, pool.subnet6), pool.egressInterface);
   return [
     rebuildText(before, []),
     policyReplacementText(before, wanted, name),

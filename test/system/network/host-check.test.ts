@@ -138,7 +138,7 @@ describe("the host", { skip: needsNamespace() }, () => {
   });
 
   test("nft accepts the text for any options", async () => {
-    const elements = elementsOf(slotNetwork(subnet, 7), "br-lan.100", DEFAULT_POLICY.name);
+    const elements = elementsOf(slotNetwork(subnet, 7), "br-lan.100");
     const none = {
       subnets: [],
       subnets6: [],

@@ -280,3 +280,38 @@ const SEND_MANY = `
   my $to = pack_sockaddr_in($port, inet_aton($address));
   for (1 .. $count) { send($socket, "datagram", 0, $to) or die $!; select(undef, undef, undef, 0.002) }
 `;
+
+describe("256 pools", { skip: needsNamespace() }, () => {
+  test("have a policy each, which a packet finds by one look, however many there are", async () => {
+    const portOf = (index: number): number => 20_000 + index;
+    const nameOf = (index: number): string => `pool-${index}`;
+    const policies = Array.from({ length: 256 }, (_, index): Policy => {
+      const allow = [parseAllowed(`${PUBLIC} tcp/${portOf(index)}`)];
+      return { ...DEFAULT_POLICY, name: nameOf(index), egress: "none", allow };
+    });
+    const outside = await openNeighbour("outside", "egress0", [HOST, PUBLIC]);
+    const fabric = createFabric({ subnets: [subnet], policies });
+    await fabric.open();
+    const attach = (index: number): Promise<void> =>
+      fabric.attach({ network: alice, egressInterface: "egress0", policy: nameOf(index) });
+    const chosen = [0, 100, 255];
+    for (const index of chosen) await outside.listen("tcp", { address: "0.0.0.0", port: portOf(index) });
+    await attach(0);
+    const guest = await openGuest("alice", alice);
+    for (const index of chosen) {
+      await attach(index);
+      for (const other of chosen) {
+        const reached = (await guest.tcp({ address: PUBLIC, port: portOf(other) })) !== undefined;
+        assert.equal(reached, other === index, `${nameOf(index)} to the port of ${nameOf(other)}`);
+      }
+    }
+    for (const chain of ["by_sender", "by_receiver", "by_way_out"]) {
+      const { stdout } = await run("nft", ["list", "chain", "inet", "fleetingd", chain]);
+      assert.equal(stdout.match(/vmap/g)?.length, 1);
+      assert.doesNotMatch(stdout, /pool-/);
+    }
+    await fabric.close();
+    await guest.close();
+    await outside.close();
+  });
+});

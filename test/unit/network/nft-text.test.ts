@@ -22,7 +22,6 @@ const ADDED = `\
 add element inet fleetingd guests { "fltapac107806" . 02:fc:ac:10:78:06 . 172.16.120.6 }
 add element inet fleetingd back { "fltapac107806" . 172.16.120.6 }
 add element arp fleetingd arp_guests { "fltapac107806" . 02:fc:ac:10:78:06 . 172.16.120.6 . 172.16.120.5 }
-add element inet fleetingd vms_ci { "fltapac107806" }
 `;
 
 describe("services on the host's loopback", () => {
@@ -66,15 +65,15 @@ describe("the processes of VMs", () => {
 
 describe("the text for one VM", () => {
   test("adds one element to each set, and to `egress` only with an egress interface", () => {
-    assert.equal(changeText([], elementsOf(network, undefined, "ci")), ADDED);
+    assert.equal(changeText([], elementsOf(network, undefined)), ADDED);
     assert.equal(
-      changeText([], elementsOf(network, "eth0", "ci")),
+      changeText([], elementsOf(network, "eth0")),
       `${ADDED}add element inet fleetingd egress { "fltapac107806" . "eth0" }\n`,
     );
   });
 
   test("deletes exactly what was added", () => {
-    const elements = elementsOf(network, "eth0", "ci");
+    const elements = elementsOf(network, "eth0");
     assert.equal(
       changeText(elements, []),
       changeText([], elements).replaceAll("add element", "delete element"),
@@ -82,7 +81,7 @@ describe("the text for one VM", () => {
   });
 
   test("replaces only what differs", () => {
-    const text = changeText(elementsOf(network, "eth0", "ci"), elementsOf(network, "eth1", "ci"));
+    const text = changeText(elementsOf(network, "eth0"), elementsOf(network, "eth1"));
     assert.deepEqual(text.match(/^delete.*$/gm), [
       'delete element inet fleetingd egress { "fltapac107806" . "eth0" }',
     ]);
@@ -100,10 +99,10 @@ describe("the text for one VM", () => {
       "sixteencharacter",
       "-a",
     ]) {
-      assert.throws(() => elementsOf(network, name, "ci"), { code: "INVALID_CONFIG" }, name);
+      assert.throws(() => elementsOf(network, name), { code: "INVALID_CONFIG" }, name);
     }
     for (const name of ["eth0", "enp0s31f6", "br-lan", "eth0.100", "wg_1", "bond0@x"])
-      elementsOf(network, name, "ci");
+      elementsOf(network, name);
   });
 
   test("refuses a record that was tampered with", () => {
@@ -114,7 +113,7 @@ describe("the text for one VM", () => {
       { address: "172.16.120.6/8" },
       { gateway: "172.16.120.5\n" },
     ]) {
-      assert.throws(() => elementsOf({ ...network, ...change }, undefined, "ci"), {
+      assert.throws(() => elementsOf({ ...network, ...change }, undefined), {
         code: "INVALID_ARGUMENT",
       });
     }
@@ -135,7 +134,7 @@ describe("the static rules", () => {
   });
 
   test("name no table but ours, and never flush", () => {
-    const text = rebuildText(NONE, elementsOf(network, "eth0", "ci")) + removalText();
+    const text = rebuildText(NONE, elementsOf(network, "eth0")) + removalText();
     assert.ok(!text.includes("flush"));
     for (const [, name] of text.matchAll(/(?:table|element) (?:inet|arp) (\S+)/g))
       assert.equal(name, "fleetingd");
@@ -184,7 +183,9 @@ describe("the static rules", () => {
             [],
           );
           const lists = [...text.matchAll(/elements = \{(.*)\}/g)].map(([, list]) => list ?? "");
-          assert.equal(lists.length, 4);
+          // The last three lead to the policy's chains.
+          assert.equal(lists.length, 7);
+          for (const list of lists.splice(4)) assert.match(list, /^ \d+ : goto (?:from|to|out)__any $/);
           for (const list of lists)
             assert.match(list, /^[\da-f:./, ]*(?:(?:\. (?:udp|tcp) \. )?[\da-f:./, ]*)*$/);
         } catch (error) {
