@@ -14,7 +14,7 @@ import type { Ipv6Prefix } from "../../network/ipv6.ts";
 import { type SlotNetwork, slotNetwork, type VmSubnet } from "../../network/slots.ts";
 import type { LocalHost } from "./host.ts";
 import { limitsOf, type ProcessLimits } from "./vm.ts";
-import { letPass, tapOwner } from "./vm-user.ts";
+import { letPass, takeBack, tapOwner } from "./vm-user.ts";
 
 export interface PrebuildRun {
   id: string;
@@ -81,6 +81,7 @@ export async function runPrebuildVm<T>(
       options.signal,
     );
     await untilPoweredOff(vm, directory, options);
+    await takeBack(host, options.workDiskPath);
     return await readReport(reportDiskPath);
   } finally {
     await vm?.stop({ graceMs: 0 });

@@ -11,6 +11,7 @@ import { deviceGroups } from "../../../src/hypervisor/cloud-hypervisor/access.ts
 import { createCloudHypervisorDriver } from "../../../src/hypervisor/cloud-hypervisor/driver.ts";
 import { CONSOLE_LOG, type HypervisorDriver } from "../../../src/hypervisor/driver.ts";
 import { silentLogger } from "../../../src/log.ts";
+import { takeBack } from "../../../src/sources/local/vm-user.ts";
 import {
   createFixture,
   type HypervisorFixture,
@@ -116,6 +117,12 @@ for (const which of ["stand-in", "cloud-hypervisor"] as const) {
         /denied/,
       );
       await vm.stop({ graceMs: 0 });
+
+      // A disk that is kept, as a prebuild's, is not to be the next VM's that has this user.
+      assert.equal((await stat(disk)).uid, VM_USER);
+      await takeBack({ hypervisor: driver }, disk);
+      const kept = await stat(disk);
+      assert.deepEqual([kept.uid, kept.gid], [0, 0]);
     });
 
     test("that may not get to its files does not start, and the error says what to do", async () => {
