@@ -6,8 +6,6 @@ export interface Distribution {
   /** How many lie in each bucket alone, in the order of their upper bounds in seconds; the last one has none. */
   buckets: { upTo: number | null; count: number }[];
   count: number;
-  /** All of them together. */
-  seconds: number;
 }
 
 interface Value {
@@ -21,10 +19,10 @@ export async function distributionsOf(histogram: Histogram<"pool">): Promise<Dis
   const pools = new Map<string, Distribution>();
   for (const { labels, metricName = "", value } of (await histogram.get()).values as readonly Value[]) {
     const pool = String(labels.pool);
-    const found = pools.get(pool) ?? { pool, buckets: [], count: 0, seconds: 0 };
+    const found = pools.get(pool) ?? { pool, buckets: [], count: 0 };
     pools.set(pool, found);
-    if (metricName.endsWith("_sum")) found.seconds = value;
-    else if (metricName.endsWith("_count")) found.count = value;
+    if (metricName.endsWith("_sum")) continue;
+    if (metricName.endsWith("_count")) found.count = value;
     else {
       const below = found.buckets.reduce((sum, bucket) => sum + bucket.count, 0);
       found.buckets.push({ upTo: labels.le === "+Inf" ? null : Number(labels.le), count: value - below });

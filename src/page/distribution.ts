@@ -9,7 +9,6 @@ export interface Bar {
 
 export interface Summary {
   count: number;
-  mean: number;
   /** Half of them, and 95 of 100, took at most so many seconds; null: more than the last bound. */
   half: number | null;
   most: number | null;
@@ -26,10 +25,8 @@ export function barsOf(distributions: readonly Distribution[]): Bar[] {
 export function summaryOf(distributions: readonly Distribution[]): Summary {
   const bars = added(distributions);
   const count = distributions.reduce((sum, one) => sum + one.count, 0);
-  const seconds = distributions.reduce((sum, one) => sum + one.seconds, 0);
   return {
     count,
-    mean: count === 0 ? 0 : seconds / count,
     half: boundOf(bars, count * 0.5),
     most: boundOf(bars, count * 0.95),
   };

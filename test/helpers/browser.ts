@@ -1,17 +1,17 @@
 /** Debian's Chromium, which sees nothing but this namespace; what it reports as wrong is kept. */
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import { findProgram } from "../../src/host/files.ts";
 import { ROOT } from "./daemon.ts";
 
+const AXE = createRequire(import.meta.url).resolve("axe-core");
 /** What tests have seen; git ignores it. */
 export const SCREENSHOTS = join(ROOT, ".cache", "screenshots");
 
-export const chromiumProgram = (): Promise<string | undefined> => findProgram("chromium");
-
 export async function openBrowser(): Promise<Browser> {
-  const executablePath = await chromiumProgram();
+  const executablePath = await findProgram("chromium");
   if (executablePath === undefined) throw new Error("there is no chromium: run scripts/setup test");
   // As root it has no sandbox; a container's /dev/shm is small.
   return chromium.launch({
@@ -26,7 +26,6 @@ export interface WatchedPage {
   problems: string[];
 }
 
-/** @param path of a unix socket or an address */
 export async function openPage(
   browser: Browser,
   url: string,
@@ -46,4 +45,16 @@ export async function openPage(
 export async function keepScreenshot(page: Page, name: string): Promise<void> {
   await mkdir(SCREENSHOTS, { recursive: true });
   await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true });
+}
+
+/** What axe-core has against the page, in words. */
+export async function axeViolations(page: Page): Promise<string[]> {
+  // As a debugger's: the page's own policy would not let it in.
+  await page.evaluate(await readFile(AXE, "utf8"));
+  const { violations } = await page.evaluate<{
+    violations: { id: string; help: string; nodes: { html: string }[] }[];
+  }>("axe.run()");
+  return violations.map(
+    ({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ html }) => html).join(" ")}`,
+  );
 }

@@ -1,15 +1,20 @@
 /** The web page as an operator has it: a real daemon with stand-in VMs, and a real browser. */
 import assert from "node:assert/strict";
-import { appendFile, readFile, stat, writeFile } from "node:fs/promises";
+import { appendFile, stat, writeFile } from "node:fs/promises";
 import { request } from "node:http";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
 import type { InstanceStatus } from "../../../src/api/status.ts";
 import { conditionOf } from "../../../src/api/text.ts";
 import { waitFor } from "../../../src/host/wait.ts";
-import { keepScreenshot, openBrowser, openPage, type WatchedPage } from "../../helpers/browser.ts";
+import {
+  axeViolations,
+  keepScreenshot,
+  openBrowser,
+  openPage,
+  type WatchedPage,
+} from "../../helpers/browser.ts";
 import type { TestDaemon } from "../../helpers/daemon.ts";
 import { attachGroup, type GroupClient } from "../../helpers/group-client.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
@@ -23,7 +28,6 @@ const DEBUG_PORT = 27_060;
 const URL = `http://127.0.0.1:${PORT}/`;
 const TOKEN = "a-token-of-24-characters";
 const TIMEOUT_MS = 30_000;
-const AXE = createRequire(import.meta.url).resolve("axe-core");
 /** What only the token's owner has seen. */
 const CONSOLE_TEXT = "\u001b[31mhello\u001b[0m \u001b]0;title\u0007<b>of a job</b>";
 
@@ -260,18 +264,6 @@ describe("the web page", { skip: needsNamespace() }, () => {
 
 function focused(page: Page): Promise<string> {
   return page.evaluate<string>("document.activeElement?.textContent ?? ''");
-}
-
-/** What axe-core has against the page, in words. */
-async function axeViolations(page: Page): Promise<string[]> {
-  // As a debugger's: the page's own policy would not let it in.
-  await page.evaluate(await readFile(AXE, "utf8"));
-  const { violations } = await page.evaluate<{
-    violations: { id: string; help: string; nodes: { html: string }[] }[];
-  }>("axe.run()");
-  return violations.map(
-    ({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ html }) => html).join(" ")}`,
-  );
 }
 
 async function firstMessage(response: Response): Promise<string> {
