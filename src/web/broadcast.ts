@@ -21,6 +21,13 @@ export interface Viewer {
   onReady(listener: () => void): void;
 }
 
+interface Progress {
+  /** The last message is on its way still. */
+  isBusy: boolean;
+  /** It was not told everything since its last whole picture, or had none yet. */
+  isBehind: boolean;
+}
+
 const PERIOD_MS = 1_000;
 /** What disks are asked for is asked seldom. */
 const IMAGES_PERIOD_MS = 60_000;
@@ -30,8 +37,7 @@ const SHOWN_STARTS = 40;
 export class Broadcast {
   readonly #facts: DaemonFacts;
   readonly #logger: Logger;
-  /** Who is told changes, and who has fallen behind. */
-  readonly #viewers = new Map<Viewer, "current" | "behind">();
+  readonly #viewers = new Map<Viewer, Progress>();
   #picture: Picture | undefined;
   #looking: Promise<Picture> | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -52,9 +58,13 @@ export class Broadcast {
 
   /** @returns what ends it */
   async join(viewer: Viewer): Promise<() => void> {
-    this.#viewers.set(viewer, "behind");
+    const progress: Progress = { isBusy: false, isBehind: true };
+    this.#viewers.set(viewer, progress);
     if (this.#viewers.size === 1) this.#begin();
-    viewer.onReady(() => this.#catchUp(viewer));
+    viewer.onReady(() => {
+      progress.isBusy = false;
+      this.#catchUp(viewer);
+    });
     try {
       await (this.#picture === undefined ? this.#look() : undefined);
       this.#catchUp(viewer);
@@ -124,21 +134,24 @@ export class Broadcast {
 
   #tell(change: PictureChange): void {
     const json = toPageJson(change);
-    for (const [viewer, state] of this.#viewers) {
-      if (state === "current" && !viewer.send(json)) this.#viewers.set(viewer, "behind");
+    for (const [viewer, progress] of this.#viewers) {
+      if (progress.isBusy) progress.isBehind = true;
+      else if (!progress.isBehind) progress.isBusy = !viewer.send(json);
     }
   }
 
   #catchUp(viewer: Viewer): void {
     const picture = this.#picture;
-    if (picture === undefined || this.#viewers.get(viewer) !== "behind") return;
+    const progress = this.#viewers.get(viewer);
+    if (picture === undefined || progress?.isBehind !== true || progress.isBusy) return;
     const whole: WholePicture = {
       ...picture,
       kind: "all",
       instances: [...picture.instances.values()],
       ...shown(this.#facts.events.list().slice(0, -this.#events.length || undefined)),
     };
-    this.#viewers.set(viewer, viewer.send(toPageJson(whole)) ? "current" : "behind");
+    progress.isBehind = false;
+    progress.isBusy = !viewer.send(toPageJson(whole));
   }
 }
 

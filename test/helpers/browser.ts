@@ -7,6 +7,8 @@ import { findProgram } from "../../src/host/files.ts";
 import { ROOT } from "./daemon.ts";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core");
+/** Only for what hangs: browsers take their time on a busy machine. */
+const TIMEOUT_MS = 120_000;
 /** What tests have seen; git ignores it. */
 export const SCREENSHOTS = join(ROOT, ".cache", "screenshots");
 
@@ -16,6 +18,7 @@ export async function openBrowser(): Promise<Browser> {
   // As root it has no sandbox; a container's /dev/shm is small.
   return chromium.launch({
     executablePath,
+    timeout: TIMEOUT_MS,
     args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
   });
 }

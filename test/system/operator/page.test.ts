@@ -27,7 +27,7 @@ const PORT = 9465;
 const DEBUG_PORT = 27_060;
 const URL = `http://127.0.0.1:${PORT}/`;
 const TOKEN = "a-token-of-24-characters";
-const TIMEOUT_MS = 30_000;
+const TIMEOUT_MS = 120_000;
 /** What only the token's owner has seen. */
 const CONSOLE_TEXT = "\u001b[31mhello\u001b[0m \u001b]0;title\u0007<b>of a job</b>";
 
@@ -119,7 +119,7 @@ describe("the web page", { skip: needsNamespace() }, () => {
 
   test("follows a claim and its end by itself", async () => {
     await group.increase(1);
-    await page.locator(".badge.in-use").waitFor({ timeout: TIMEOUT_MS });
+    await page.locator(".badge.in-use").waitFor();
     await untilShown();
     const [id = ""] = await group.running();
     assert.match(
@@ -237,7 +237,7 @@ describe("the web page", { skip: needsNamespace() }, () => {
   test("says that the daemon is away, and goes on with the next one", async () => {
     await page.getByText("Live", { exact: true }).waitFor();
     daemon.process.kill("SIGKILL");
-    await page.getByText(/^No connection: this is how it was at/).waitFor({ timeout: TIMEOUT_MS });
+    await page.getByText(/^No connection: this is how it was at/).waitFor();
     await waitFor(async () => daemon.process.signalCode ?? undefined, {
       timeoutMs: TIMEOUT_MS,
       intervalMs: 20,
@@ -246,7 +246,7 @@ describe("the web page", { skip: needsNamespace() }, () => {
     group.detach();
     daemon = await daemon.restart();
     group = await attachGroup(daemon.client, { pool: STAND_IN_POOL });
-    await page.getByText("Live", { exact: true }).waitFor({ timeout: TIMEOUT_MS });
+    await page.getByText("Live", { exact: true }).waitFor();
     await untilShown();
   });
 

@@ -1,8 +1,9 @@
 /** The web page's server, over real sockets: who is answered what, and what it costs. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { appendFile, chmod, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { type IncomingMessage, request } from "node:http";
-import { createConnection } from "node:net";
+import { type AddressInfo, createConnection, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
@@ -13,7 +14,7 @@ import { PageServer, type PageServerOptions } from "../../../src/web/server.ts";
 import { type MadeUpDaemon, madeUpDaemon, tellStart } from "../../helpers/page-facts.ts";
 
 const TOKEN = "0123456789abcdef";
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 60_000;
 
 let folder: string;
 let daemon: MadeUpDaemon;
@@ -101,6 +102,15 @@ async function watch(question: Question = {}) {
   const until = (count: number): Promise<true> =>
     eventually(`${count} messages`, async () => messages.length >= count);
   return { messages, until, close: () => response.destroy() };
+}
+
+async function freePort(): Promise<number> {
+  const listener = createServer().listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  const { port } = listener.address() as AddressInfo;
+  listener.close();
+  await once(listener, "close");
+  return port;
 }
 
 function eventually(what: string, holds: () => Promise<boolean>): Promise<true> {
@@ -292,6 +302,33 @@ describe("the stream", () => {
     for (const { close } of [...viewers, last]) close();
   });
 
+  test("is one whole picture and then changes, however large; whoever is slow misses some and is told all again", async () => {
+    daemon = madeUpDaemon(2_000);
+    await serve();
+    const slow = await open("/live", {});
+    const quick = await watch();
+    await quick.until(4);
+    assert.deepEqual(quick.messages.map(({ kind }) => kind).slice(0, 4), [
+      "all",
+      "change",
+      "change",
+      "change",
+    ]);
+    quick.close();
+    const gone = daemon.status.instances.splice(0, 1_999);
+    const looks = daemon.looks();
+    await eventually("looks that see it", async () => daemon.looks() >= looks + 2);
+    let text = "";
+    slow.on("data", (data) => (text += String(data)));
+    await eventually("a picture without what is gone", async () => {
+      const wholes = text
+        .split("\n\n")
+        .filter((event) => event.startsWith('data: {"at"') && event.includes('"kind":"all"'));
+      return wholes.length === 2 && wholes[1]?.includes(gone[0]?.id ?? "") === false;
+    });
+    slow.destroy();
+  });
+
   test("has room for so many", async () => {
     await serve();
     const viewers = await Promise.all(Array.from({ length: 24 }, () => watch()));
@@ -329,7 +366,7 @@ describe("consoles", () => {
   test("are not for whoever is on this host, unless there is a token", async () => {
     await serve();
     await consoleOf("fl-1");
-    const port = 20_000 + (process.pid % 20_000);
+    const port = await freePort();
     await server?.serveAlso({ host: "127.0.0.1", port });
     assert.equal((await ask("/instances/fl-1/console", { port })).status, 403);
     assert.equal((await ask("/", { port })).status, 200);
@@ -355,7 +392,7 @@ describe("the place", () => {
     const warnings: string[] = [];
     const logger = { ...silentLogger, warn: (message: string) => void warnings.push(message) };
     await serve({ logger });
-    const port = 20_001 + (process.pid % 20_000);
+    const port = await freePort();
     const listen = { host: "127.0.0.1", port };
     await Promise.all([server?.serveAlso(listen), server?.serveAlso(listen)]);
     assert.deepEqual(warnings, []);
