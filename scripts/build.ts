@@ -19,6 +19,7 @@ const META_FILE = "meta.json";
 /** scripts/setup compares its time with the sources', so it is written when all the rest has succeeded. */
 const STAMP_FILE = "built";
 const LICENSE_COLLECTOR = "scripts/licenses.ts";
+const MANUAL_WRITER = "scripts/manual.ts";
 const MIB = 1024 * 1024;
 
 // Modules that are split, so that a command loads only what it needs: `status` starts 50 ms sooner and 13 MiB smaller
@@ -38,6 +39,9 @@ const DAEMON: BuildOptions = {
   },
 };
 
+/** Where the Debian package has its Node. */
+const PACKAGED_NODE = "/usr/lib/fleetingd/bin/node";
+
 // One small CommonJS file: the runner waits for its handshake, and one runs for every [[runners]] entry.
 const PLUGIN: BuildOptions = {
   entryPoints: [{ in: "src/plugin/main.ts", out: "plugin" }],
@@ -45,7 +49,13 @@ const PLUGIN: BuildOptions = {
   outExtension: { ".js": ".cjs" },
   minify: true,
   define: { "import.meta.dirname": "__dirname", "import.meta.url": "FLEETINGD_FILE_URL" },
-  banner: { js: 'const FLEETINGD_FILE_URL = require("node:url").pathToFileURL(__filename).href;' },
+  banner: {
+    js: [
+      // For the shell, which starts it, a command; for Node two strings.
+      `":" //; n=\${FLEETINGD_NODE:-node}; command -v "$n" >/dev/null || n=${PACKAGED_NODE}; exec "$n" "$0" "$@"`,
+      'const FLEETINGD_FILE_URL = require("node:url").pathToFileURL(__filename).href;',
+    ].join("\n"),
+  },
 };
 
 // What browsers get. Nothing of it is from elsewhere.
@@ -86,9 +96,9 @@ async function main(): Promise<void> {
   }
   await removeOthers(new Set([META_FILE, ...Object.keys(metafile.outputs).map((path) => basename(path))]));
   await writeFileAtomic(join(DIST, META_FILE), JSON.stringify(metafile), 0o644);
-  if (await exists(join(ROOT, LICENSE_COLLECTOR))) {
-    await run(process.execPath, ["--import", "tsx", LICENSE_COLLECTOR], { cwd: ROOT, timeoutMs: 60_000 });
-  }
+  for (const script of [LICENSE_COLLECTOR, MANUAL_WRITER])
+    if (await exists(join(ROOT, script)))
+      await run(process.execPath, ["--import", "tsx", script], { cwd: ROOT, timeoutMs: 60_000 });
   await writeFileAtomic(join(DIST, STAMP_FILE), "", 0o644);
 }
 

@@ -54,7 +54,7 @@ export async function runCli(argv: readonly string[], setup: CliSetup): Promise<
   }
 }
 
-function buildProgram(setup: CliSetup, run: Runner): Command {
+export function buildProgram(setup: CliSetup, run: Runner): Command {
   const program = new Command("fleetingd")
     .description("Turns this host into a pool of disposable CI machines for GitLab Runner.")
     .version(`fleetingd ${setup.version}`, "-V, --version", "print the version")

@@ -103,7 +103,12 @@ export class ImageCollector {
         const found = await this.#look(directory);
         for (const { kind, path, bytes } of found.removed) {
           await unpublishDirectory(path);
-          this.#options.logger.info("removed what no VM and no pool uses", { kind, path, bytes });
+          this.#options.logger.info("removed what no VM and no pool uses", {
+            stage: "CLEANUP",
+            kind,
+            path,
+            bytes,
+          });
         }
         return found;
       });

@@ -22,6 +22,7 @@ export function startOrphanWatch(
     if (timeoutMs === 0 || performance.now() - since < timeoutMs) return;
     const ids = pool.list(group).map(({ id }) => id);
     logger.warn("a plugin has been away for too long, so its instances are deleted", {
+      stage: "CLEANUP",
       group,
       ids: ids.join(", "),
     });

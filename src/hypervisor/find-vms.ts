@@ -28,7 +28,7 @@ export async function adoptVm(
   } catch (error) {
     if (!(await isAlive(handle.process))) return undefined;
     logger.warn("a VM of an earlier run lives but does not answer; it can only be stopped", {
-      vm: handle.id,
+      instance: handle.id,
       error: messageOf(error),
     });
   }

@@ -35,7 +35,7 @@ export function manageVm<C extends VmControl>(
   process: HypervisorProcess,
   logger: Logger,
 ): ManagedVm<C> {
-  const log = logger.child({ vm: vm.id });
+  const log = logger.child({ instance: vm.id });
   const control = kind.control({
     id: vm.id,
     directory: vm.directory,

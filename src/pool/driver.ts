@@ -274,7 +274,8 @@ export class Driver {
     const attempt = entry.backoff.failures;
     const { name: pool, events, logger } = this.#options;
     events({ kind: "retry", pool, instance, state, error, attempt, retryInSeconds: pauseMs / 1_000 });
-    logger.error("a step failed and will be tried again", { instance, state, error, attempt });
+    const stage = state === "creating" ? "CREATE" : "DELETE";
+    logger.error("a step failed and will be tried again", { instance, stage, state, error, attempt });
   }
 
   #journal = async (entry: Entry): Promise<void> => {

@@ -242,14 +242,15 @@ export class Pool {
     entry.record.lastError = reason;
     this.#events({ kind: "troubled", pool: this.name, instance: id, reason });
     const isIdle = entry.record.group === undefined;
-    this.#log.warn("jobs on an instance would fail", { instance: id, reason, replaced: isIdle });
+    const about = { instance: id, stage: "ANALYSIS", reason };
+    this.#log.warn("jobs on an instance would fail", { ...about, replaced: isIdle });
     if (isIdle) await this.#end(entry, "lost", reason);
   }
 
   async #lost(id: string, reason: string): Promise<void> {
     const entry = this.#entries.get(id);
     if (entry?.record.state !== "ready") return;
-    this.#log.warn("an instance ended by itself", { instance: id, reason });
+    this.#log.warn("an instance ended by itself", { instance: id, stage: "ANALYSIS", reason });
     await this.#end(entry, "lost", reason);
   }
 
@@ -268,7 +269,8 @@ export class Pool {
     } else if (record.state === "ready") {
       if (!alive)
         await this.#lost(record.id, entry.trouble ?? "its machine was gone when the daemon started");
-      else if (entry.trouble === undefined) this.#log.info("took over an instance", { instance: record.id });
+      else if (entry.trouble === undefined)
+        this.#log.info("took over an instance", { instance: record.id, stage: "ANALYSIS" });
     }
   }
 
@@ -278,7 +280,7 @@ export class Pool {
       return await this.#source.resume({ id, data, directory: this.#journal.directoryOf(id) });
     } catch (error) {
       const reason = messageOf(error);
-      this.#log.error("an instance can't be taken over", { instance: id, error: reason });
+      this.#log.error("an instance can't be taken over", { instance: id, stage: "ANALYSIS", error: reason });
       // That says nothing of its machine: a job that goes on there is not ended for it.
       entry.trouble = `it could not be taken over: ${reason}`;
       return group !== undefined;

@@ -173,7 +173,8 @@ export class LocalSource implements Source {
       if (snapshots.status.mode === "snapshot") throw error;
       const { id } = order;
       logger.warn("a VM boots, for it could not go on from the snapshot", {
-        id,
+        instance: id,
+        stage: "CREATE",
         snapshot: snapshot.name,
         reason,
       });

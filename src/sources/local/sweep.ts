@@ -25,6 +25,7 @@ export async function sweepLocalHost(
   logger: Logger,
   events: EventSink,
 ): Promise<void> {
+  const log = logger.child({ stage: "CLEANUP" });
   const data = records.flatMap((record) => parseLocalData(record.id, record.data) ?? []);
   const vmsDirectory = join(host.stateDirectory, "vms");
   const prebuildDirectory = join(host.stateDirectory, "prebuild");
@@ -33,16 +34,16 @@ export async function sweepLocalHost(
   const known = new Set(records.map(({ directory }) => directory));
   const running = await host.hypervisor.list(vmsDirectory, prebuildDirectory);
   for (const handle of running.filter(({ directory }) => !known.has(directory))) {
-    logger.warn("stopping a VM that has no record", { instance: handle.id, pid: handle.process.pid });
+    log.warn("stopping a VM that has no record", { instance: handle.id, pid: handle.process.pid });
     await (await host.hypervisor.adopt(handle))?.stop({ graceMs: 0 });
     events({ kind: "leftover-removed", what: "process", name: handle.id });
   }
   const swept = await host.fabric.sweep(new Set(data.map((one) => networkOf(one).tapName)));
-  if (swept.length > 0) logger.warn("removed TAPs that no VM has", { taps: swept.join(", ") });
+  if (swept.length > 0) log.warn("removed TAPs that no VM has", { taps: swept.join(", ") });
   for (const name of swept) events({ kind: "leftover-removed", what: "tap", name });
 
   const tell = (path: string): void => {
-    logger.warn("removed a folder that belongs to no VM", { path });
+    log.warn("removed a folder that belongs to no VM", { path });
     events({ kind: "leftover-removed", what: "folder", name: path });
   };
   const clones = new Set(data.map(({ cloneDirectory }) => cloneDirectory));

@@ -96,7 +96,8 @@ export class Watch {
     ]);
     try {
       const listed = await cloud.list(owner, signal);
-      if (this.#failures > 0) logger.info("a source answers again", { source: cloud.description });
+      if (this.#failures > 0)
+        logger.info("a source answers again", { stage: "ANALYSIS", source: cloud.description });
       this.#failures = 0;
       health.succeed();
       this.#compare(expected, listed);
@@ -106,7 +107,11 @@ export class Watch {
       health.fail(error);
       // Once, not at each poll.
       if (this.#failures++ === 0) {
-        logger.error("a source does not answer", { source: cloud.description, error: describeError(error) });
+        logger.error("a source does not answer", {
+          stage: "ANALYSIS",
+          source: cloud.description,
+          error: describeError(error),
+        });
       }
     }
   }
@@ -149,6 +154,7 @@ export class Watch {
       this.#strangers.set(id, seen);
       if (seen < STRANGER_POLLS || this.#ended.signal.aborted) continue;
       logger.warn("removing a machine of ours that has no record", {
+        stage: "CLEANUP",
         instance: id,
         source: cloud.description,
       });
@@ -157,6 +163,7 @@ export class Watch {
         await cloud.remove({ id, owner, data: {} }, signal);
       } catch (error) {
         logger.warn("a machine that has no record could not be removed, which is tried again", {
+          stage: "CLEANUP",
           instance: id,
           error: messageOf(error),
         });

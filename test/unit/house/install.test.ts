@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { manualFiles } from "../../../scripts/manual.ts";
 import { exists } from "../../../src/host/files.ts";
 import { run } from "../../../src/host/run.ts";
 import { needsPrograms } from "../../helpers/namespace.ts";
@@ -41,6 +42,10 @@ describe("an installation into a tree of its own", () => {
       'console.log("the plugin", ...process.argv.slice(2));',
     );
     await writeFile(join(checkout, "dist/built"), "");
+    for (const [path, text] of Object.entries(manualFiles("0"))) {
+      await mkdir(join(checkout, "dist", dirname(path)), { recursive: true });
+      await writeFile(join(checkout, "dist", path), text);
+    }
   });
 
   after(() => rm(folder, { recursive: true, force: true }));
