@@ -61,11 +61,15 @@ export async function waitForLogin(
 
 /**
  * What the SSH server says first: a machine that hangs accepts connections in its kernel, but says nothing.
- * @throws the system error, or FleetingdError if something else answers or the signal is aborted
+ * @throws the system error, or FleetingdError if something else answers, nothing does in time, or the signal is aborted
  */
-export async function readSshBanner(address: string, port: number, signal: AbortSignal): Promise<string> {
+export async function readSshBanner(
+  { address, port }: Pick<LoginTarget, "address" | "port">,
+  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
+): Promise<string> {
   const socket = connect({ host: address, port });
   const abort = (): void => void socket.destroy(new FleetingdError("TIMEOUT", "its SSH server says nothing"));
+  const timer = setTimeout(abort, timeoutMs);
   if (signal.aborted) abort();
   signal.addEventListener("abort", abort);
   try {
@@ -78,6 +82,7 @@ export async function readSshBanner(address: string, port: number, signal: Abort
     if (banner.startsWith("SSH-")) return banner;
     throw new FleetingdError("UNAVAILABLE", "what answers on its SSH port is no SSH server");
   } finally {
+    clearTimeout(timer);
     signal.removeEventListener("abort", abort);
     socket.destroy();
   }

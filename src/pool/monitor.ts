@@ -13,17 +13,19 @@ export interface MonitorOptions {
   onTrouble(id: string, reason: string): void;
 }
 
-/** Several questions may go unanswered before an instance counts as dead. */
-const QUESTIONS_PER_TIMEOUT = 4;
-/** A machine that hangs must be found soon; what else ails an idle one comes slowly. */
-const QUESTIONS_PER_THOROUGH_ONE = 16;
+/** Of hundreds nearly all answer, and are seldom asked. */
+const QUESTIONS_PER_TIMEOUT = 2;
+const QUESTIONS_PER_TIMEOUT_OF_SILENT = 8;
+/** Before that an instance does not count as dead, however long it is silent: it may be us who stood still. */
+const FEWEST_UNANSWERED = 3;
 const LONGEST_ANSWER_MS = 15_000;
+const ANSWERS_PER_TIMEOUT = 4;
 
 interface Turn {
   /** In milliseconds of `performance.now()`. */
   askedAt: number;
-  /** How many there were so far. */
-  questions: number;
+  /** How many questions in a row it has not answered. */
+  unanswered: number;
 }
 
 interface Question {
@@ -48,26 +50,21 @@ export class Monitor {
     const timeoutMs = settings().heartbeatTimeoutMs;
     this.#withdraw();
     if (source.check === undefined || timeoutMs === 0) return;
-    const intervalMs = timeoutMs / QUESTIONS_PER_TIMEOUT;
     for (const id of this.#turns.keys()) if (!entries.has(id)) this.#turns.delete(id);
     for (const [id, entry] of entries) {
       // One that rests, or is about to or wakes, answers nobody.
       if (entry.asleep || entry.step !== undefined) continue;
       if (entry.record.state !== "ready" || this.#questions.has(id)) continue;
-      const turn = this.#turns.get(id) ?? someTurn(now, intervalMs);
+      const turn = this.#turns.get(id) ?? someTurn(now, timeoutMs / QUESTIONS_PER_TIMEOUT);
       this.#turns.set(id, turn);
-      if (now - turn.askedAt < intervalMs) continue;
+      const questions = turn.unanswered > 0 ? QUESTIONS_PER_TIMEOUT_OF_SILENT : QUESTIONS_PER_TIMEOUT;
+      if (now - turn.askedAt < timeoutMs / questions) continue;
       turn.askedAt = now;
-      turn.questions += 1;
-      const isThorough = turn.questions % QUESTIONS_PER_THOROUGH_ONE === 0;
       const wasIdle = entry.record.group === undefined;
       const controller = new AbortController();
-      const options = {
-        answerMs: Math.min(LONGEST_ANSWER_MS, intervalMs),
-        isThorough,
-        signal: controller.signal,
-      };
-      const answered = this.#ask(id, entry, timeoutMs, options).finally(() => this.#questions.delete(id));
+      const answerMs = Math.min(LONGEST_ANSWER_MS, timeoutMs / ANSWERS_PER_TIMEOUT);
+      const options = { answerMs, signal: controller.signal };
+      const answered = this.#ask(entry, turn, timeoutMs, options).finally(() => this.#questions.delete(id));
       this.#questions.set(id, { answered, controller, wasIdle });
     }
   }
@@ -89,20 +86,23 @@ export class Monitor {
     }
   }
 
-  async #ask(id: string, entry: Entry, timeoutMs: number, options: CheckOptions): Promise<void> {
+  async #ask(entry: Entry, turn: Turn, timeoutMs: number, options: CheckOptions): Promise<void> {
     const { signal } = options;
     const { source, onSick, onTrouble } = this.#options;
-    const { connectInfo, data, group } = entry.record;
+    const { id, connectInfo, data, group } = entry.record;
     if (connectInfo === undefined) return;
     try {
       const instance = { id, connectInfo, data, isClaimed: group !== undefined };
       const trouble = await source.check?.(instance, options);
       entry.seenAt = performance.now();
+      turn.unanswered = 0;
       const isNews = entry.trouble === undefined && entry.record.state === "ready" && !signal.aborted;
       if (isNews && trouble !== undefined) onTrouble(id, trouble);
     } catch (error) {
+      if (entry.record.state !== "ready" || signal.aborted) return;
+      turn.unanswered++;
       const silentMs = performance.now() - entry.seenAt;
-      if (silentMs < timeoutMs || entry.record.state !== "ready" || signal.aborted) return;
+      if (silentMs < timeoutMs || turn.unanswered < FEWEST_UNANSWERED) return;
       onSick(id, `it has not answered for ${Math.round(silentMs / 1_000)} s: ${messageOf(error)}`);
     }
   }
@@ -110,8 +110,5 @@ export class Monitor {
 
 /** Any point of the round: instances that are taken over at the same time are not asked at the same time for ever. */
 function someTurn(now: number, intervalMs: number): Turn {
-  return {
-    askedAt: now - Math.random() * intervalMs,
-    questions: Math.floor(Math.random() * QUESTIONS_PER_THOROUGH_ONE),
-  };
+  return { askedAt: now - Math.random() * intervalMs, unanswered: 0 };
 }

@@ -63,8 +63,6 @@ export interface CheckedInstance {
 export interface CheckOptions {
   /** How long it may take to answer. */
   answerMs: number;
-  /** Whether to look into an idle instance as well, which costs much more than to hear of it. */
-  isThorough: boolean;
   /** Ends the check when nobody wants to know any more, as when an idle instance is claimed. */
   signal: AbortSignal;
 }

@@ -1,7 +1,7 @@
 /**
- * Whether a VM's disk has room for a job. An idle VM is asked by a login: no job has been there yet, so it says the truth and
- * has nothing to disturb. Of one that serves a job only the clone's size is looked at, from outside: the job is root there, and
- * would have the daemon talk to whatever it likes.
+ * Whether a VM's disk has room for a job. The clone's size tells from outside how much was written. An idle VM that has written
+ * much is asked by a login: no job has been there yet, so it says the truth and has nothing to disturb. One that serves a job is
+ * not: the job is root there, and would have the daemon talk to whatever it likes.
  */
 import { stat } from "node:fs/promises";
 import { systemErrorCode } from "../../errors.ts";
@@ -15,6 +15,20 @@ const BYTES_PER_BLOCK = 512;
 const GIB = 1024 ** 3;
 /** A file system of which that much is written has no room for its ordinary users any more. */
 const FULL = 0.9;
+/**
+ * What is free in an idle VM can't be gone before that much of it was written; so little, because a file system may have less
+ * than the disk, and files less on the disk than in it.
+ */
+const MUCH = 0.05;
+
+/** In bytes. */
+export interface DiskUsage {
+  size: number;
+  /** Of the golden image. */
+  goldenBytes: number;
+  /** What the VM has written besides. */
+  writtenBytes: number;
+}
 
 /** Why an idle VM's disk is full, or undefined. @throws FleetingdError TIMEOUT, CANCELLED */
 export async function fullFromInside(
@@ -31,16 +45,32 @@ export async function fullFromInside(
   }
 }
 
-/** Why a clone has no room any more, as far as its size tells, or undefined. */
-export async function fullFromOutside(clonePath: string, goldenPath: string): Promise<string | undefined> {
+/** How much of a clone's disk is in use, as far as its size tells; undefined if it or its golden image is gone. */
+export async function readUsage(clonePath: string, goldenPath: string): Promise<DiskUsage | undefined> {
   const [clone, golden] = await Promise.all([statIfExists(clonePath), statIfExists(goldenPath)]);
   if (clone === undefined || golden === undefined) return undefined;
   // An overlay has only what is not in the golden image, a reflink has both.
-  const blocks = clone.size === golden.size ? clone.blocks : clone.blocks + golden.blocks;
-  const bytes = blocks * BYTES_PER_BLOCK;
-  if (bytes < FULL * golden.size) return undefined;
-  const gib = (size: number): string => (size / GIB).toFixed(1);
-  return `its disk is nearly full: ${gib(bytes)} of ${gib(golden.size)} GiB were written`;
+  const written = clone.size === golden.size ? Math.max(0, clone.blocks - golden.blocks) : clone.blocks;
+  return {
+    size: golden.size,
+    goldenBytes: golden.blocks * BYTES_PER_BLOCK,
+    writtenBytes: written * BYTES_PER_BLOCK,
+  };
+}
+
+/** Whether it might be full. */
+export function hasWrittenMuch(usage: DiskUsage | undefined): boolean {
+  return usage !== undefined && usage.writtenBytes > MUCH * (usage.size - usage.goldenBytes);
+}
+
+/** Why a clone has no room any more, or undefined. */
+export function fullFromOutside(usage: DiskUsage | undefined): string | undefined {
+  if (usage === undefined) return undefined;
+  const { size } = usage;
+  const bytes = usage.goldenBytes + usage.writtenBytes;
+  if (bytes < FULL * size) return undefined;
+  const gib = (value: number): string => (value / GIB).toFixed(1);
+  return `its disk is nearly full: ${gib(bytes)} of ${gib(size)} GiB were written`;
 }
 
 async function statIfExists(path: string): Promise<{ size: number; blocks: number } | undefined> {

@@ -28,7 +28,7 @@ import type {
   SourceData,
   StoredInstance,
 } from "../source.ts";
-import { fullFromInside, fullFromOutside } from "./disk-room.ts";
+import { fullFromInside, fullFromOutside, hasWrittenMuch, readUsage } from "./disk-room.ts";
 import type { GoldenImages } from "./golden-images.ts";
 import type { LocalHost } from "./host.ts";
 import { newIdentity } from "./identity.ts";
@@ -265,18 +265,15 @@ export class LocalSource implements Source {
     return host.admission.room({ memoryMiB, vcpus }, diskDirectory);
   }
 
-  async check(
-    instance: CheckedInstance,
-    { answerMs, isThorough, signal }: CheckOptions,
-  ): Promise<string | undefined> {
-    const { address, port } = instance.connectInfo;
-    await readSshBanner(address, port, AbortSignal.any([signal, AbortSignal.timeout(answerMs)]));
-    if (!instance.isClaimed) return isThorough ? fullFromInside(instance.connectInfo, signal) : undefined;
+  async check(instance: CheckedInstance, { answerMs, signal }: CheckOptions): Promise<string | undefined> {
+    await readSshBanner(instance.connectInfo, { timeoutMs: answerMs, signal });
     const data = parseLocalData(instance.id, instance.data);
     if (data === undefined) return undefined;
     const { cloneDirectory, goldenImage } = data;
     const golden = goldenDiskPath(dirname(dirname(cloneDirectory)), goldenImage);
-    return fullFromOutside(join(cloneDirectory, CLONE_DISK), golden);
+    const usage = await readUsage(join(cloneDirectory, CLONE_DISK), golden);
+    if (instance.isClaimed) return fullFromOutside(usage);
+    return hasWrittenMuch(usage) ? fullFromInside(instance.connectInfo, signal) : undefined;
   }
 
   /** A VM that an earlier daemon started, perhaps without living long enough to note its process. */

@@ -152,8 +152,7 @@ export class RemoteSource implements Source {
   }
 
   async check({ connectInfo }: CheckedInstance, { answerMs, signal }: CheckOptions): Promise<undefined> {
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(answerMs)]);
-    await readSshBanner(connectInfo.address, connectInfo.port, limit);
+    await readSshBanner(connectInfo, { timeoutMs: answerMs, signal });
     return undefined;
   }
 

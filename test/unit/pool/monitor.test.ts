@@ -52,6 +52,56 @@ describe("the monitor", () => {
     assert.match(sick[0] ?? "", /has not answered for 0 s: no route/);
   });
 
+  test("asks one that is silent more often than one that answers, so that it is found in time", async () => {
+    const [silent, living] = [ready(), ready()];
+    silent.record.group = "g";
+    const asked = { silent: [] as number[], living: [] as number[] };
+    let now = performance.now();
+    const monitor = new Monitor({
+      entries: new Map([silent, living].map((entry) => [entry.record.id, entry])),
+      source: {
+        check: async ({ isClaimed }) => {
+          asked[isClaimed ? "silent" : "living"].push(now);
+          if (isClaimed) throw new Error("nobody is there");
+          return undefined;
+        },
+      },
+      settings: () => ({ heartbeatTimeoutMs: 60_000 }),
+      onSick: assert.fail,
+      onTrouble: assert.fail,
+    });
+    for (let second = 0; second < 60; second++) {
+      now += 1_000;
+      monitor.tick(now);
+      await new Promise(setImmediate);
+    }
+    await monitor.stop();
+    assert.equal(asked.living.length, 2);
+    const pauses = asked.silent.slice(1).map((at, index) => at - (asked.silent[index] ?? 0));
+    assert.ok(pauses.length >= 3 && pauses.every((pauseMs) => pauseMs < 10_000), String(pauses));
+  });
+
+  test("does not take its own standstill for an instance's", async () => {
+    const entry = ready();
+    const sick: string[] = [];
+    let asked = 0;
+    const monitor = new Monitor({
+      entries: new Map([[entry.record.id, entry]]),
+      source: {
+        check: async () => {
+          if (++asked === 1) throw new Error("too late");
+          return undefined;
+        },
+      },
+      settings: () => ({ heartbeatTimeoutMs: TIMEOUT_MS }),
+      onSick: (id) => sick.push(id),
+      onTrouble: assert.fail,
+    });
+    entry.seenAt -= 10 * TIMEOUT_MS;
+    await tickUntil(monitor, () => asked >= 4);
+    assert.deepEqual(sick, []);
+  });
+
   test("asks nobody who is not ready, and one question at a time", async () => {
     const [creating, slow] = [ready(), ready()];
     creating.record.state = "creating";

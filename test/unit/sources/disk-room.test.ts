@@ -3,7 +3,7 @@ import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { fullFromOutside } from "../../../src/sources/local/disk-room.ts";
+import { fullFromOutside, hasWrittenMuch, readUsage } from "../../../src/sources/local/disk-room.ts";
 
 const MIB = 1024 ** 2;
 
@@ -28,22 +28,32 @@ describe("a clone, from outside", () => {
     return path;
   }
 
+  const full = async (clonePath: string): Promise<string | undefined> =>
+    fullFromOutside(await readUsage(clonePath, golden));
+
   test("has room until nearly all of its disk was written, the golden image's part included", async () => {
     // A reflink is as long as its golden image, and has its blocks; an overlay has neither.
-    assert.equal(await fullFromOutside(await makeFile("reflink", 32, 28), golden), undefined);
+    assert.equal(await full(await makeFile("reflink", 32, 28)), undefined);
+    assert.match((await full(await makeFile("full reflink", 32, 31))) ?? "", /nearly full/);
+    assert.equal(await full(await makeFile("overlay", 20, 20)), undefined);
     assert.match(
-      (await fullFromOutside(await makeFile("full reflink", 32, 31), golden)) ?? "",
-      /nearly full/,
-    );
-    assert.equal(await fullFromOutside(await makeFile("overlay", 20, 20), golden), undefined);
-    assert.match(
-      (await fullFromOutside(await makeFile("full overlay", 23, 23), golden)) ?? "",
+      (await full(await makeFile("full overlay", 23, 23))) ?? "",
       /its disk is nearly full: 0\.0 of 0\.0 GiB were written/,
     );
   });
 
+  test("is worth a question when it has written a good part of what was free", async () => {
+    const isAsked = async (name: string, sizeMiB: number, writtenMiB: number): Promise<boolean> =>
+      hasWrittenMuch(await readUsage(await makeFile(name, sizeMiB, writtenMiB), golden));
+    assert.equal(await isAsked("fresh reflink", 32, 9), false);
+    assert.equal(await isAsked("used reflink", 32, 16), true);
+    assert.equal(await isAsked("fresh overlay", 1, 1), false);
+    assert.equal(await isAsked("used overlay", 8, 8), true);
+  });
+
   test("is none where one of the two is gone", async () => {
-    assert.equal(await fullFromOutside(join(folder, "nowhere"), golden), undefined);
-    assert.equal(await fullFromOutside(golden, join(folder, "nowhere")), undefined);
+    assert.equal(await full(join(folder, "nowhere")), undefined);
+    assert.equal(await readUsage(golden, join(folder, "nowhere")), undefined);
+    assert.equal(hasWrittenMuch(undefined), false);
   });
 });
