@@ -5,7 +5,7 @@ import { type Daemon, startDaemon } from "../daemon/daemon.ts";
 import { createLogHistory } from "../daemon/history.ts";
 import { describeError } from "../errors.ts";
 import { onSignals } from "../host/interrupt.ts";
-import { notifySystemd, startWatchdog } from "../host/notify.ts";
+import { notifyReload, notifySystemd, startWatchdog } from "../host/notify.ts";
 import { createLogger, type Logger } from "../log.ts";
 import { type CliCommand, EXIT, type ServeOptions } from "./context.ts";
 import { requireRoot } from "./root.ts";
@@ -29,10 +29,14 @@ export const serve: CliCommand<ServeOptions> = async (options, { version }) => {
   const daemon = await startDaemon(config, version, logger, lines);
   await notifySystemd("READY=1");
   const stopWatchdog = startWatchdog(logger, () => daemon.hang);
-  const reload = (): void => void reloadConfig(daemon, options, logger);
+  let reloading = Promise.resolve();
+  const reload = (): void => {
+    reloading = reloading.then(() => notifyReload(logger, () => reloadConfig(daemon, options, logger)));
+  };
   process.on("SIGHUP", reload);
   await stopped;
   process.removeListener("SIGHUP", reload);
+  await reloading;
   stopWatchdog();
   await notifySystemd("STOPPING=1");
   await daemon.stop({ removeVms: options.ephemeral });

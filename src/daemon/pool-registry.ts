@@ -38,6 +38,7 @@ export class PoolRegistry {
   /** By name: no longer configured, so their VMs are the last ones. */
   readonly #forgotten = new Set<string>();
   #isDrained = false;
+  #changing: Promise<unknown> = Promise.resolve();
   #unreadable = 0;
 
   constructor(context: DaemonPoolContext) {
@@ -198,7 +199,18 @@ export class PoolRegistry {
    * @returns a sentence for each thing that may not
    * @throws FleetingdError: what the host has against the new pools; nothing was changed then
    */
-  async reload(next: Config): Promise<string[]> {
+  reload(next: Config): Promise<string[]> {
+    return this.#inTurn(() => this.#reload(next));
+  }
+
+  /** One change of the pools after the other: each is checked against what the one before has made of them. */
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const changed = this.#changing.then(change);
+    this.#changing = changed.catch(() => undefined);
+    return changed;
+  }
+
+  async #reload(next: Config): Promise<string[]> {
     const { added, kept, removed, notes } = compareConfigs(this.#configured(), next);
     await checkPools(added, this.#named());
     for (const [name, config] of kept) await this.#configure(name, config);
@@ -250,6 +262,7 @@ export class PoolRegistry {
       const left = this.all().reduce((sum, { pool }) => sum + pool.all().length, 0);
       if (left !== told) onProgress(left);
       if (left === 0) return;
+      if (!this.#isDrained) throw new FleetingdError("CANCELLED", "somebody has undone the drain");
       told = left;
       await sleep(DRAIN_POLL_MS, signal);
     }
@@ -257,6 +270,7 @@ export class PoolRegistry {
 
   /** Ends the drivers; VMs live on. */
   async stop(): Promise<void> {
+    await this.#changing;
     await Promise.all(
       this.all().flatMap(({ pool, images, snapshots }) => [images?.stop(), snapshots?.stop(), pool.stop()]),
     );
@@ -274,14 +288,15 @@ export class PoolRegistry {
   /** Two plugins with the same configuration may ask at the same time. */
   #addInline(wanted: PluginPool, json: string): Promise<DaemonPool> {
     const name = wanted.poolName;
-    const adding =
-      this.#adding.get(name) ?? this.#startInline(wanted, json).finally(() => this.#adding.delete(name));
+    const start = async (): Promise<DaemonPool> =>
+      this.#pools.get(name) ?? (await this.#startInline(wanted, json));
+    const adding = this.#adding.get(name) ?? this.#inTurn(start).finally(() => this.#adding.delete(name));
     this.#adding.set(name, adding);
     return adding;
   }
 
   async #startInline({ poolName, pool }: PluginPool, json: string): Promise<DaemonPool> {
-    if (this.#pools.size + this.#adding.size >= MAX_POOLS) {
+    if (this.#pools.size >= MAX_POOLS) {
       throw new FleetingdError("EXHAUSTED", `the daemon has ${MAX_POOLS} pools already`, {
         hint: "Let runners share pools, or remove those of runners that are gone: fleetingd purge removes all.",
       });

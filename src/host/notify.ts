@@ -17,6 +17,20 @@ export async function notifySystemd(...assignments: readonly string[]): Promise<
   await run("systemd-notify", ["--no-block", ...assignments], { timeoutMs: NOTIFY_TIMEOUT_MS });
 }
 
+/** Lets `systemctl reload` wait for `reload`, which must not fail; that systemd can't be told is logged. */
+export async function notifyReload(logger: Logger, reload: () => Promise<void>): Promise<void> {
+  const tell = async (...assignments: readonly string[]): Promise<void> => {
+    try {
+      await notifySystemd(...assignments);
+    } catch (error) {
+      logger.warn("systemd could not be told of the reload", { error: messageOf(error) });
+    }
+  };
+  await tell("RELOADING=1", `MONOTONIC_USEC=${process.hrtime.bigint() / 1_000n}`);
+  await reload();
+  await tell("READY=1");
+}
+
 /**
  * Keeps telling systemd that all is well, if the unit has `WatchdogSec=`; when nothing is told, systemd restarts us.
  * @param hang why we seem to hang, or undefined

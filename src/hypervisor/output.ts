@@ -101,8 +101,8 @@ function watchFolder(directory: string, onChange: () => void): FSWatcher | undef
     const watcher = watch(directory, { persistent: false });
     return watcher.once("change", onChange).once("error", onChange);
   } catch (error) {
-    // There is a limit for each user, or the folder is gone: whoever polls will see.
-    if (["ENOSPC", "EMFILE", "ENOENT"].includes(systemErrorCode(error) ?? "")) return undefined;
+    // There is a limit for each user, or the folder is gone or something else by now: whoever polls will see.
+    if (systemErrorCode(error) !== undefined) return undefined;
     throw error;
   }
 }

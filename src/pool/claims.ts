@@ -64,7 +64,11 @@ export class Claims {
     const fresh = Array.from({ length: Math.min(wanted, room) }, () =>
       newEntry(newRecord(pool, group, now), false),
     );
-    for (const entry of fresh) entries.set(entry.record.id, entry);
+    for (const entry of fresh) {
+      // Or it would be made though its claim fails.
+      entry.isBeingWritten = true;
+      entries.set(entry.record.id, entry);
+    }
 
     const written = await this.#writeClaims(existing, fresh);
     driver.wake();
@@ -138,6 +142,8 @@ export class Claims {
           if (fresh.includes(entry)) await this.#drop(entry);
           else this.#unclaim(entry);
           return 0;
+        } finally {
+          entry.isBeingWritten = false;
         }
       }),
     );

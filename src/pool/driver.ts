@@ -304,7 +304,9 @@ export class Driver {
   }
 
   #delete = async (entry: Entry, signal: AbortSignal): Promise<void> => {
-    await deleteInstance(entry, this.#options, signal);
+    // It is left to be done again only that its record can't be removed.
+    if (!entry.isGone) await deleteInstance(entry, this.#options, signal);
+    entry.isGone = true;
     if (entry.record.state === "failed" && entry.record.group !== undefined && !entry.told)
       Object.assign(entry, { buried: true, buriedAt: performance.now() });
     else await this.#forget(entry);

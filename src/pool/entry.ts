@@ -9,8 +9,8 @@ export interface Entry {
   journaled: boolean;
   /** The record on disk is older than this one, because a write failed. */
   unsaved: boolean;
-  /** Its end is being written down: nothing of it is torn down before that is durable. */
-  ending: boolean;
+  /** A request writes it down: no step begins before that is durable. */
+  isBeingWritten: boolean;
   /** Aborts the step that is under way. */
   step: AbortController | undefined;
   /** When that step began, in milliseconds of `performance.now()`. */
@@ -19,6 +19,8 @@ export interface Entry {
   backoff: Backoff;
   /** No step begins before this time, in milliseconds of `performance.now()`: the host's clock may be set. */
   notBefore: number;
+  /** Its source has nothing of it any more, and may have given what it had to another one. */
+  isGone: boolean;
   /** Torn down; the record waits until its group has been told of the failure. */
   buried: boolean;
   /** When it was torn down, in milliseconds of `performance.now()`. */
@@ -40,11 +42,12 @@ export function newEntry(record: InstanceRecord, journaled: boolean): Entry {
     record,
     journaled,
     unsaved: false,
-    ending: false,
+    isBeingWritten: false,
     step: undefined,
     stepSince: 0,
     backoff: createBackoff({ initialMs: 500, maxMs: 60_000 }),
     notBefore: 0,
+    isGone: false,
     buried: false,
     buriedAt: 0,
     told: false,
@@ -71,7 +74,7 @@ export function observe(
     state: entry.record.state,
     claimed: entry.record.group !== undefined,
     createdAt: entry.record.createdAt,
-    busy: entry.step !== undefined || entry.ending || performance.now() < entry.notBefore,
+    busy: entry.step !== undefined || entry.isBeingWritten || performance.now() < entry.notBefore,
     outdated,
     rank,
     mustRest: mayRest && !entry.asleep,

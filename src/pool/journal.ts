@@ -7,7 +7,7 @@
 import { unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { messageOf, systemErrorCode } from "../errors.ts";
+import { FleetingdError, messageOf, systemErrorCode } from "../errors.ts";
 import { explainDiskFull } from "../host/disk-full.ts";
 import {
   ensureDurableDirectory,
@@ -97,7 +97,12 @@ export function createJournal(stateDirectory: string): Journal {
     },
     async load() {
       const loaded: LoadedRecords = { records: [], unreadable: [] };
-      const ids = await listFolders(root);
+      const ids = await listFolders(root).catch((error: unknown) => {
+        throw new FleetingdError("CORRUPT", `the records in ${root} can't be read: ${messageOf(error)}`, {
+          hint: "It must be a folder that the daemon can read; nothing that is there was changed.",
+          cause: error,
+        });
+      });
       while (ids.length > 0) {
         await Promise.all(ids.splice(0, READS_AT_A_TIME).map((id) => load(id, loaded)));
       }

@@ -228,9 +228,9 @@ export class Pool {
       ...(reason === undefined ? {} : { reason }),
     });
     entry.step?.abort();
-    entry.ending = true;
+    entry.isBeingWritten = true;
     await writeOrLater(entry, this.#journal, this.#log);
-    entry.ending = false;
+    entry.isBeingWritten = false;
     this.#driver.wake();
   }
 

@@ -2,7 +2,7 @@
  * What is on disk follows what is in memory, also where a write has failed or somebody has removed the folder: an instance that
  * is up serves its job all the same, and its record is written as soon as that is possible.
  */
-import { describeError } from "../errors.ts";
+import { describeError, systemErrorCode } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Entry } from "./entry.ts";
 import type { Journal } from "./journal.ts";
@@ -31,11 +31,15 @@ export async function writeOrLater(
   }
 }
 
+/** To look for folders that were removed costs more than to know what is unsaved, and hardly ever finds one. */
+const CALLS_PER_LOOK = 5;
+
 export class Records {
   readonly #entries: ReadonlyMap<string, Entry>;
   readonly #journal: Journal;
   readonly #logger: Logger;
   #restoring: Promise<void> | undefined;
+  #calls = 0;
   #lastProblem = "";
 
   constructor(entries: ReadonlyMap<string, Entry>, journal: Journal, logger: Logger) {
@@ -46,8 +50,8 @@ export class Records {
 
   /** Writes what is not on disk as it should be; call it about once a second. */
   restore(): Promise<void> {
-    this.#restoring ??= this.#restore()
-      .catch((error: unknown) => this.#complain(describeError(error)))
+    this.#restoring ??= this.#restore(this.#calls++ % CALLS_PER_LOOK === 0)
+      .catch((error: unknown) => this.#complain(error))
       .finally(() => {
         this.#restoring = undefined;
       });
@@ -59,17 +63,16 @@ export class Records {
     await this.#restoring;
   }
 
-  async #restore(): Promise<void> {
-    const resting = [...this.#entries.values()].filter(isAtRest);
-    const gone = new Set(await this.#journal.missing(resting.map(({ record }) => record.id)));
-    // Some may have moved on meanwhile: their steps write for themselves.
-    const current = resting.filter((entry) => isAtRest(entry) && this.#entries.has(entry.record.id));
-    const missing = current.filter(({ record }) => gone.has(record.id));
-    for (const entry of current.filter((one) => one.unsaved || gone.has(one.record.id))) {
+  async #restore(looksForGone: boolean): Promise<void> {
+    const missing = looksForGone ? await this.#missing() : [];
+    const unsaved = [...this.#entries.values()].filter((entry) => entry.unsaved);
+    for (const entry of new Set([...missing, ...unsaved])) {
+      // Some may have moved on meanwhile: their steps write for themselves.
+      if (!isAtRest(entry) || !this.#entries.has(entry.record.id)) continue;
       await this.#journal.write(entry.record);
       entry.unsaved = false;
     }
-    this.#lastProblem = "";
+    if (looksForGone) this.#lastProblem = "";
     if (missing.length > 0) {
       this.#logger.warn("records were gone from the state directory and are written again", {
         instances: missing.map(({ record }) => record.id).join(", "),
@@ -77,10 +80,18 @@ export class Records {
     }
   }
 
-  #complain(problem: string): void {
-    // Once, not once a second.
-    if (problem !== this.#lastProblem) this.#logger.error("records could not be written again", { problem });
-    this.#lastProblem = problem;
+  async #missing(): Promise<Entry[]> {
+    const resting = [...this.#entries.values()].filter(isAtRest);
+    const gone = new Set(await this.#journal.missing(resting.map(({ record }) => record.id)));
+    return resting.filter(({ record }) => gone.has(record.id));
+  }
+
+  #complain(error: unknown): void {
+    // Once, not once a second; the name of the temporary file is another one each time.
+    const kind = systemErrorCode(error) ?? describeError(error);
+    if (kind !== this.#lastProblem)
+      this.#logger.error("records could not be written again", { problem: describeError(error) });
+    this.#lastProblem = kind;
   }
 }
 

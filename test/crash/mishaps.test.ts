@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { execa } from "execa";
@@ -242,6 +242,23 @@ describe("while a VM serves a job", { skip: needsNamespace() }, () => {
     await servesAnotherJob();
     assert.equal(countLogged(/records were gone/), 1);
     await kill();
+    await start();
+    await jobGoesOn();
+    await servesAnotherJob();
+  });
+
+  test("a file in place of the records ends nothing, refuses claims and a start with a sentence, and nothing is lost", async () => {
+    const records = join(world.stateDirectory, "vms");
+    await rename(records, `${records}.away`);
+    await writeFile(records, "not a folder");
+    await logged(/records could not be written again.*ENOTDIR/);
+    assert.equal(await group.increase(1), 0);
+    assert.match(daemon.log(), /accepted fewer instances than asked for.*could not be written: ENOTDIR/);
+    await jobGoesOn();
+    await kill();
+    await assert.rejects(start(), /the records in \S+\/vms can't be read: ENOTDIR.* It must be a folder/);
+    await rm(records);
+    await rename(`${records}.away`, records);
     await start();
     await jobGoesOn();
     await servesAnotherJob();

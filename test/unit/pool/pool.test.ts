@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { waitFor } from "../../../src/host/wait.ts";
+import { sleep, waitFor } from "../../../src/host/wait.ts";
 import { silentLogger } from "../../../src/log.ts";
 import { newRecord } from "../../../src/pool/instance.ts";
 import { createJournal, type Journal } from "../../../src/pool/journal.ts";
@@ -287,6 +287,28 @@ describe("a pool", () => {
     assert.ok(fewest >= 1);
   });
 
+  test("makes nothing of a claim whose record can't be written, however often it plans meanwhile", async () => {
+    const journal = createJournal(stateDirectory);
+    let isFirst = true;
+    const pool = await startPool({
+      journal: {
+        ...journal,
+        write: async (record) => {
+          if (!isFirst) return journal.write(record);
+          isFirst = false;
+          pool.hold(false);
+          await sleep(50);
+          throw new Error("no room on purpose");
+        },
+      },
+    });
+    assert.equal((await pool.claim("g", 1)).accepted, 0);
+    assert.equal((await pool.claim("g", 1)).accepted, 1);
+    await eventually("the other one", () => pool.list("g")[0]?.state === "ready");
+    const ids = pool.all().map(({ id }) => id);
+    assert.deepEqual([source.created, await records()], [ids, ids]);
+  });
+
   test("leaves no record of what is ended at the moment when the last of it goes", async () => {
     const journal = createJournal(stateDirectory);
     await journal.write(newRecord("p", undefined, Date.now()));
@@ -303,6 +325,28 @@ describe("a pool", () => {
     await ended;
     await pool.stop();
     assert.deepEqual(await records(), []);
+  });
+
+  test("tears an instance down once, also when its record can't be removed", async () => {
+    const journal = createJournal(stateDirectory);
+    let failures = 2;
+    const remove = async (id: string): Promise<void> => {
+      if (failures-- > 0) throw new Error("stays on purpose");
+      await journal.remove(id);
+    };
+    const torn: string[] = [];
+    const tearDown = source.delete.bind(source);
+    source.delete = (instance, signal) => {
+      torn.push(instance.id);
+      return tearDown(instance, signal);
+    };
+    const pool = await startPool({ journal: { ...journal, remove } });
+    await pool.claim("g", 1);
+    await eventually("it is ready", () => pool.list("g")[0]?.state === "ready");
+    const [id = ""] = await records();
+    await pool.release("g", [id]);
+    await eventually("no record is left", async () => (await records()).length === 0);
+    assert.deepEqual(torn, [id]);
   });
 
   test("is cleared until nothing is left", async () => {
