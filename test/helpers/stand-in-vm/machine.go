@@ -124,6 +124,24 @@ func (vm *machine) openDisks() error {
 	return nil
 }
 
+// What a guest writes that can't have filled its disk is less, for the smallest disk.
+const filledBytes = 64 << 20
+
+// fillDisk writes so much that somebody may ask whether there is room.
+func (vm *machine) fillDisk() error {
+	for _, one := range vm.disks {
+		if one.ReadOnly {
+			continue
+		}
+		info, err := one.open.Stat()
+		if err != nil {
+			return err
+		}
+		return unix.Fallocate(int(one.open.Fd()), 0, info.Size(), filledBytes)
+	}
+	return nil
+}
+
 // openTap takes the device as QEMU does: only one process can have it.
 func (vm *machine) openTap() (*os.File, error) {
 	if vm.tapName == "" {

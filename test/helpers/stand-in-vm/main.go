@@ -6,7 +6,7 @@
 //
 // As the first process of a real machine it is that guest alone (boot.go), so a small VM can be had for tests.
 //
-// A file `faults/hypervisor` beside the folder of the program makes new ones fail: `exit`, `hang`, `die` or `mute`.
+// A file `faults/hypervisor` beside the folder of the program makes new ones fail: `exit`, `hang`, `die`, `mute` or `full`.
 package main
 
 import (
@@ -55,6 +55,11 @@ func run(vm *machine, fault string) error {
 	}
 	if err := vm.openDisks(); err != nil {
 		return err
+	}
+	if isFull = fault == "full"; isFull {
+		if err := vm.fillDisk(); err != nil {
+			return err
+		}
 	}
 	tap, err := vm.openTap()
 	if err != nil {
