@@ -36,10 +36,16 @@ export function printable(text: string): string {
 /** Colours and movements (CSI); titles and links (OSC), which end with a bell or a backslash of their own. */
 const ESCAPE_SEQUENCE = /(?![\n\r\t])\p{Cc}(?:\[[0-9;?]*[ -/]*[@-~]|\][^\p{Cc}]*\p{Cc}\\?)/gu;
 
+/** They turn the order of what follows around, which is then something else than what is read. */
+const DIRECTION_CONTROLS = /[\u202a-\u202e\u2066-\u2069]/g;
+
 /** Text of several lines without what could steer the terminal. */
 export function harmless(text: string): string {
   // Whole sequences first, colours among them: what is left of one that was cut is only odd.
-  return text.replaceAll(ESCAPE_SEQUENCE, "").replaceAll(/(?![\n\t])\p{Cc}/gu, "");
+  return text
+    .replaceAll(ESCAPE_SEQUENCE, "")
+    .replaceAll(/(?![\n\t])\p{Cc}/gu, "")
+    .replaceAll(DIRECTION_CONTROLS, "");
 }
 
 /** What an instance does, in a word or two. */

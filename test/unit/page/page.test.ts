@@ -34,6 +34,7 @@ test("changes make of the first picture what the last one is", () => {
 test("every text is one line that steers no terminal", () => {
   const text = "\u001b[1mbold\u001b[0m \u001b]0;title\u0007end\r\nsecond line";
   assert.equal(toPageJson({ a: [text] }), '{"a":["bold end …"]}');
+  assert.equal(harmless("\u202eturned\u2069"), "turned");
   assert.equal(harmless("\u001b]8;;http://x\u001b\\link\u001b]8;;\u001b\\"), "link");
 });
 
