@@ -35,7 +35,6 @@ export interface HypervisorFixture {
 
 export async function createFixture(name: string): Promise<HypervisorFixture> {
   const root = await mkdtemp(join(tmpdir(), `${name}-`));
-  await chmod(root, 0o711);
   const guest = await copyTo(root, await prepareTinyGuest());
   return {
     root,
@@ -74,13 +73,17 @@ async function copyTo(folder: string, { kernelPath, initrdPath }: TinyGuest): Pr
   return copy;
 }
 
-/** From now on (but only in this mount namespace) these devices of the host may be used by all, as where udev runs. */
-export async function openDevices(folder: string): Promise<void> {
+/**
+ * What VMs' users need where they open everything themselves: they get through the folder, and (from now on, but only in this mount
+ * namespace) may use these devices of the host, as where udev runs. Their nodes go into `nodes`.
+ */
+export async function openToUsers(root: string, nodes: string): Promise<void> {
+  await chmod(root, 0o711);
   for (const path of ["/dev/kvm", "/dev/net/tun"]) {
     if (!(await exists(path))) continue;
     const { rdev, mode } = await stat(path);
     if ((mode & 0o006) === 0o006) continue;
-    const node = join(folder, basename(path));
+    const node = join(nodes, basename(path));
     await run("mknod", ["--mode=666", node, "c", String(rdev >> 8), String(rdev & 0xff)]);
     await run("mount", ["--bind", node, path]);
   }

@@ -29,7 +29,7 @@ import {
   type HypervisorFixture,
   makeDisk,
   makeTap,
-  openDevices,
+  openToUsers,
   VM_USER,
   waitForConsole,
 } from "./hypervisor-fixture.ts";
@@ -81,7 +81,7 @@ export function describeParity(subject: Subject): void {
       const bin = `${fixture.root}-bin`;
       await putHypervisor(bin, subject.which);
       process.env["PATH"] = `${bin}:${path}`;
-      if (subject.name === "cloud-hypervisor") await openDevices(bin);
+      if (subject.name === "cloud-hypervisor") await openToUsers(fixture.root, bin);
       driver = await subject.create();
     });
     after(async () => {

@@ -17,7 +17,7 @@ import {
   type HypervisorFixture,
   makeDisk,
   makeTap,
-  openDevices,
+  openToUsers,
   READERS,
   VM_USER,
 } from "../../helpers/hypervisor-fixture.ts";
@@ -39,7 +39,7 @@ for (const which of ["stand-in", "cloud-hypervisor"] as const) {
       fixture = await createFixture(`confinement-${which}`);
       const bin = `${fixture.root}-bin`;
       await putHypervisor(bin, which);
-      await openDevices(bin);
+      await openToUsers(fixture.root, bin);
       process.env["PATH"] = `${bin}:${path}`;
       driver = await createCloudHypervisorDriver({ logger: silentLogger, readers: READERS });
     });
