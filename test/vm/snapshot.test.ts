@@ -1,6 +1,7 @@
 /** Three VMs at once that go on from one snapshot: what each has of its own, what they share, and what happens without one. */
 import assert from "node:assert/strict";
 import { readdir, readFile, realpath, utimes } from "node:fs/promises";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { PoolStatus } from "../../src/api/status.ts";
@@ -130,6 +131,11 @@ describe("VMs that go on from a snapshot", { skip: needsNamespace() }, () => {
     );
   });
 
+  test("draw other random numbers, services that the template has started included", async () => {
+    const drawn = await Promise.all(infos.map(({ InternalAddr }) => cookieOf(InternalAddr)));
+    assert.equal(new Set(drawn).size, CLONES, drawn.join(" "));
+  });
+
   test("are up, with the host's time", async () => {
     for (const login of logins) {
       const before = Date.now();
@@ -144,7 +150,7 @@ describe("VMs that go on from a snapshot", { skip: needsNamespace() }, () => {
   });
 
   test("have a network", async () => {
-    const answers = await outputs(`timeout 5 bash -c 'exec 3<>/dev/tcp/${OUTSIDE}/${PORT}; cat <&3'`);
+    const answers = await outputs(`timeout 60 bash -c 'exec 3<>/dev/tcp/${OUTSIDE}/${PORT}; cat <&3'`);
     assert.deepEqual(new Set(answers), new Set([HOST]));
   });
 
@@ -181,7 +187,8 @@ describe("VMs that go on from a snapshot", { skip: needsNamespace() }, () => {
       await outputOf(login, "! sudo -n sh -c 'ls /dev/vport* /dev/virtio-ports'");
       // Who looks for it again finds that the bus has nobody on it.
       await outputOf(login, "sudo -n modprobe virtio_console; sleep 0.2; ! sudo -n sh -c 'ls /dev/vport*'");
-      await outputOf(login, "! sudo -n pgrep -f '[f]leetingd/identity'");
+      // It stays for some seconds, and then is gone.
+      await outputOf(login, "while pgrep -f '[f]leetingd/identity' >/dev/null; do sleep 0.2; done");
     }
     for (const id of ids) {
       const files = await readdir(join(running().directory, "vms", id));
@@ -316,6 +323,24 @@ $identity =~ s/^hostname=.*$/hostname=by-vsock/m;
 syswrite($clone, $identity . "end\n");
 print scalar <$clone>;
 `;
+
+/** What sshd puts into its first message against replays: random bytes, unencrypted (RFC 4253, 7.1). */
+async function cookieOf(address: string): Promise<string> {
+  const socket = connect({ host: address, port: 22, timeout: TIMEOUT_MS });
+  try {
+    socket.write("SSH-2.0-test\r\n");
+    let received = Buffer.alloc(0);
+    for await (const chunk of socket) {
+      received = Buffer.concat([received, chunk]);
+      // Behind the line with its version: length, padding, number of the message.
+      const start = received.indexOf("\r\n") + 2 + 6;
+      if (start > 7 && received.length >= start + 16) return received.toString("hex", start, start + 16);
+    }
+    return assert.fail("sshd ended the connection");
+  } finally {
+    socket.destroy();
+  }
+}
 
 /** Of a process's mappings of `path`, in KiB. */
 function memoryOf(smaps: string, path: string): { shared: number; private: number } {
