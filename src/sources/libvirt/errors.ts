@@ -22,6 +22,12 @@ const MEANINGS: readonly [RegExp, ErrorCode, hint?: string][] = [
     "Make room in the storage pool or the host's memory, or lower the source's max_instances.",
   ],
   [
+    // All that is told to a client whose certificate the server does not want.
+    /TLS confirmation|TLS handshake failed/,
+    "PERMISSION",
+    "The server refuses the client certificate: look at tls_allowed_dn_list in its libvirtd.conf, and at its log.",
+  ],
+  [
     /authenticat|access denied|[Pp]ermission denied|polkit|verification .*failed|certificate (is|has|validation)|not authorized/,
     "PERMISSION",
     "The daemon's user must be allowed to use libvirt there: try `virsh --connect URI list` with the same uri.",

@@ -148,9 +148,17 @@ export class Libvirt implements Cloud {
   async examine(signal: AbortSignal): Promise<void> {
     const { bridge, network, storagePool } = this.#config;
     await this.#findTemplate(signal);
-    const questions: Command[] = [["vol-list", storagePool]];
-    if (bridge === undefined) questions.push(["net-dhcp-leases", network]);
-    await this.#virsh.ask(questions, { signal });
+    await this.#virsh.ask([["vol-list", storagePool]], { signal });
+    if (bridge !== undefined) return;
+    const [about = ""] = await this.#virsh.ask([["net-info", network]], { signal });
+    if (/^Active:\s+yes$/m.test(about)) return;
+    throw new FleetingdError(
+      "INVALID_CONFIG",
+      `the network ${network} of ${this.description} is not active`,
+      {
+        hint: "Start it and let it start with the host: `virsh net-start` and `virsh net-autostart`.",
+      },
+    );
   }
 
   #lookAtHost(signal: AbortSignal): Promise<Host> {

@@ -215,6 +215,7 @@ describe("virsh's answers", () => {
       ["UNAVAILABLE", connecting, "something new"],
       ["PERMISSION", connecting, "Failed to connect socket to '/run/x': Permission denied"],
       ["PERMISSION", connecting, "authentication unavailable: no polkit agent available"],
+      ["PERMISSION", connecting, "Unable to read TLS confirmation: Input/output error"],
       ["UNAVAILABLE", "Disconnected from qemu:///system due to end of file"],
       ["EXHAUSTED", "Failed to create vol x", "cannot create file '/x': No space left on device"],
       [
