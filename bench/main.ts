@@ -27,6 +27,7 @@ import { BENCH_IMAGES, openBenchImages } from "./images.ts";
 import { manyVms } from "./many.ts";
 import type { Measurement } from "./measurement.ts";
 import { type BenchOptions, parseOptions } from "./options.ts";
+import { page } from "./page.ts";
 import { plugin } from "./plugin.ts";
 import { reportJson, reportTable } from "./report.ts";
 import { rules } from "./rules.ts";
@@ -40,6 +41,7 @@ const GROUPS: readonly (readonly Measurement[])[] = [
   trafficThroughRules,
   cycles,
   manyVms,
+  page,
   golden,
   clone,
   plugin,
