@@ -2,9 +2,11 @@
  * A world whose daemon is killed again and again while a job is connected to one of its instances: nothing of that may ever
  * change, and whatever else the dead one left is in order as soon as its successor has come to rest.
  *
- *     FLEETINGD_CRASH_EVERY=N    only every N-th boundary, for a quick look
+ *     FLEETINGD_CRASH_EVERY=N    at every N-th boundary; 1 for all, also where only some are tried otherwise
+ *     FLEETINGD_CRASH_SEED=N     which ones these are; the seed of each run is printed
  */
 import assert from "node:assert/strict";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,7 +19,7 @@ import { logIn, type TestDaemon } from "./daemon.ts";
 import { STAND_IN_POOL, type StandInWorld, type StartOptions } from "./stand-in-world.ts";
 
 const TIMEOUT_MS = 60_000;
-const EVERY = Number(process.env["FLEETINGD_CRASH_EVERY"] ?? 1);
+const SEED = Number(process.env["FLEETINGD_CRASH_SEED"] ?? randomInt(2 ** 31));
 
 export class CrashSite {
   readonly world: StandInWorld;
@@ -121,9 +123,15 @@ export class CrashSite {
   }
 }
 
-/** Those at which a daemon is to be killed. */
-export function sampled(boundaries: readonly string[]): string[] {
-  return boundaries.filter((_, index) => index % EVERY === 0);
+/**
+ * Those at which a daemon is to be killed.
+ * @param usual every so many if nothing else is asked for
+ * @param always those that are never left out
+ */
+export function sampled(boundaries: readonly string[], usual = 1, always?: RegExp): string[] {
+  const every = Number(process.env["FLEETINGD_CRASH_EVERY"] ?? usual);
+  if (every > 1) process.stdout.write(`FLEETINGD_CRASH_EVERY=${every} FLEETINGD_CRASH_SEED=${SEED}\n`);
+  return boundaries.filter((one, index) => index % every === SEED % every || always?.test(one) === true);
 }
 
 /** Waits until there are so many instances, and all of them can be used. */
