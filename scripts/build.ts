@@ -51,7 +51,8 @@ const PLUGIN: BuildOptions = {
   define: { "import.meta.dirname": "__dirname", "import.meta.url": "FLEETINGD_FILE_URL" },
   banner: {
     js: [
-      // For the shell, which starts it, a command; for Node two strings.
+      // For the shell, which starts it, the second line is a command; for Node it is two strings.
+      "#!/bin/sh",
       `":" //; n=\${FLEETINGD_NODE:-node}; command -v "$n" >/dev/null || n=${PACKAGED_NODE}; exec "$n" "$0" "$@"`,
       'const FLEETINGD_FILE_URL = require("node:url").pathToFileURL(__filename).href;',
     ].join("\n"),

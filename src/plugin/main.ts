@@ -1,4 +1,3 @@
-#!/bin/sh
 /** The fleeting plugin: GitLab Runner starts it, once for each `[[runners]]` entry. */
 import "./stdout-guard.ts";
 import { describeError, systemErrorCode } from "../errors.ts";
