@@ -53,6 +53,9 @@ export async function runTemplate(host: LocalHost, options: TemplateRun): Promis
   const leases = host.leasesOf(options.subnet);
   const network = slotNetwork(options.subnet, leases.acquire().slot, options.subnet6);
   let vm: RunningVm | undefined;
+  // Its guest is waited for by the minute, and who stops the daemon waits for that. What fails is tried again below.
+  const end = (): void => void vm?.stop({ graceMs: 0 }).catch(() => undefined);
+  options.signal.addEventListener("abort", end);
   try {
     await removeTree(directory);
     await ensureDirectory(directory);
@@ -72,6 +75,7 @@ export async function runTemplate(host: LocalHost, options: TemplateRun): Promis
   } catch (error) {
     throw await explained(error, vm, directory);
   } finally {
+    options.signal.removeEventListener("abort", end);
     await vm?.stop({ graceMs: 0 });
     await host.fabric.detach(network);
     leases.release(network.slot);
