@@ -45,7 +45,12 @@ export async function launchVm<C extends VmControl>(
   await removeStaleSockets(kind, spec);
   await options.prepare?.();
   const { process, exited } = await launchHypervisor(command, spec.directory, kind, options.inputPath);
-  if (process === undefined) throw startFailure(kind, spec, await exited);
+  if (process === undefined) {
+    // It had ended before anybody looked at it, perhaps not before it made its socket.
+    const exit = await exited;
+    await removeStaleSockets(kind, spec);
+    throw startFailure(kind, spec, exit);
+  }
   const vm = manageVm(kind, spec, process, options.logger);
   try {
     await waitUntilRunning(vm, spec, options);
