@@ -10,7 +10,7 @@ failOnLeaks();
 
 /** What the original's documentation tells its users to set. */
 const READY_COMMAND = "cloud-init status --wait";
-const TIMEOUT_MS = 10 * 60_000;
+const TIMEOUT_MS = 20 * 60_000;
 
 // CI has Go.
 const missing = process.env["CI"] === "true" ? undefined : await goMissing();

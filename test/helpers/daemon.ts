@@ -59,7 +59,7 @@ export interface TestDaemonOptions {
 }
 
 const START_TIMEOUT_MS = 30_000;
-const VM_TIMEOUT_MS = 5 * 60_000;
+const VM_TIMEOUT_MS = 15 * 60_000;
 const PREBUILD_TIMEOUT_MS = 30 * 60_000;
 
 /** A pool of small VMs, as TOML; `more` is added to it. */
@@ -73,6 +73,8 @@ export function poolToml(name: string, more: Readonly<Record<string, unknown>> =
     max_instances: 8,
     // The images in the cache may be of any age.
     prebuild_interval: "0s",
+    // Beside other tests on a small machine a boot may take many times as long.
+    boot_timeout: "15m",
     ...more,
   };
   return tableToml(`pools.${name}`, keys);

@@ -17,7 +17,7 @@ import {
 import { prepareTinyGuest, type TinyGuest } from "./tiny-guest.ts";
 
 /** Generous: several tests boot emulated VMs on the same two cores. */
-export const BOOT_TIMEOUT_MS = 90_000;
+export const BOOT_TIMEOUT_MS = 5 * 60_000;
 
 /** The uid of VMs' processes; the tests' VMs share it. */
 export const VM_USER = 1_900_000_007;

@@ -11,7 +11,7 @@ import { needsNamespace } from "../helpers/namespace.ts";
 import { ip, openNeighbour, type Place } from "../helpers/netns.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 
-const TIMEOUT_MS = 10 * 60_000;
+const TIMEOUT_MS = 20 * 60_000;
 /** A host that forwards for others already, and has rules of its own. */
 const HOST_RULES = `
 table inet mine {

@@ -18,7 +18,7 @@ const OUTSIDE = "203.0.113.1";
 const SPOOFED = "198.51.100.9";
 const METADATA = "169.254.169.254";
 const PORT = 8080;
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 5 * 60_000;
 
 failOnLeaks();
 

@@ -16,7 +16,7 @@ import { FLEETINGD, logIn, poolToml, startTestDaemon, type TestDaemon } from "..
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 10 * 60_000;
 
 failOnLeaks();
 

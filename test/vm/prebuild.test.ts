@@ -35,7 +35,7 @@ ubuntu
 
 failOnLeaks();
 
-const BOOT_TIMEOUT_MS = 5 * 60_000;
+const BOOT_TIMEOUT_MS = 20 * 60_000;
 const CACHE_PORT = 3142;
 
 describe("a prebuild", { skip: needsNamespace() }, () => {
