@@ -9,7 +9,7 @@ import { readFile } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
 import { type BuildOptions, build, type Metafile } from "esbuild";
 import { describeError, messageOf } from "../src/errors.ts";
-import { ensureDirectory, exists, listDirectory, removeTree, writeFileAtomic } from "../src/host/files.ts";
+import { ensureDirectory, listDirectory, removeTree, writeFileAtomic } from "../src/host/files.ts";
 import { run } from "../src/host/run.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -98,8 +98,7 @@ async function main(): Promise<void> {
   await removeOthers(new Set([META_FILE, ...Object.keys(metafile.outputs).map((path) => basename(path))]));
   await writeFileAtomic(join(DIST, META_FILE), JSON.stringify(metafile), 0o644);
   for (const script of [LICENSE_COLLECTOR, MANUAL_WRITER])
-    if (await exists(join(ROOT, script)))
-      await run(process.execPath, ["--import", "tsx", script], { cwd: ROOT, timeoutMs: 60_000 });
+    await run(process.execPath, ["--import", "tsx", script], { cwd: ROOT, timeoutMs: 60_000 });
   await writeFileAtomic(join(DIST, STAMP_FILE), "", 0o644);
 }
 

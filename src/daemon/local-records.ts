@@ -30,8 +30,11 @@ export async function loadLocalRecords(journal: Journal): Promise<LoadedRecords>
   }
   for (const sharing of bySlot.values()) {
     const ready = sharing.filter(({ state }) => state === "ready");
-    if (ready.length <= 1) records.push(...sharing.map((record) => withoutLostSlot(record, ready[0])));
-    for (const { id } of ready.length > 1 ? sharing : []) {
+    if (ready.length <= 1) {
+      records.push(...sharing.map((record) => withoutLostSlot(record, ready[0])));
+      continue;
+    }
+    for (const { id } of sharing) {
       const others = sharing.flatMap((other) => (other.id === id ? [] : other.id)).join(", ");
       unreadable.push({
         path: journal.directoryOf(id),

@@ -1,6 +1,5 @@
 /** What metrics say of the daemon at the moment, gathered when somebody asks. */
-import { systemErrorCode } from "../errors.ts";
-import { freeBytes, listDirectory } from "../host/files.ts";
+import { freeBytes, ifExists, listDirectory } from "../host/files.ts";
 import { readMemoryLoad } from "../host/host-load.ts";
 import type { HostSnapshot, PoolSnapshot, Snapshot } from "../metrics/snapshot.ts";
 import { readConnectionTable } from "../network/conntrack.ts";
@@ -46,7 +45,7 @@ async function poolSnapshot({ pool, images, config }: DaemonPool): Promise<PoolS
     plannedAt: Date.now() - plannedMsAgo,
     imageAgeSeconds: image?.current && Math.max(0, (Date.now() - image.current.createdAt.getTime()) / 1_000),
     prebuild: image?.state ?? "none",
-    diskFreeBytes: image && (await freeBytesIfThere(config.diskDirectory)),
+    diskFreeBytes: image && (await ifExists(freeBytes(config.diskDirectory))),
   };
 }
 
@@ -60,13 +59,4 @@ async function hostSnapshot(): Promise<HostSnapshot> {
     conntrackEntries: connections?.entries,
     conntrackLimit: connections?.limit,
   };
-}
-
-async function freeBytesIfThere(directory: string): Promise<number | undefined> {
-  try {
-    return await freeBytes(directory);
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") return undefined;
-    throw error;
-  }
 }

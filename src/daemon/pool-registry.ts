@@ -34,7 +34,6 @@ const DRAIN_POLL_MS = 200;
 export class PoolRegistry {
   readonly #context: DaemonPoolContext;
   readonly #pools = new Map<string, DaemonPool>();
-  readonly #adding = new Map<string, Promise<DaemonPool>>();
   /** By name: no longer configured, so their VMs are the last ones. */
   readonly #forgotten = new Set<string>();
   #isDrained = false;
@@ -281,18 +280,13 @@ export class PoolRegistry {
     json: string,
   ): Promise<{ pool: DaemonPool["pool"] } & Pick<PluginPool, "group" | "debugListen">> {
     const wanted = parsePluginConfig(json, this.#context.config);
-    const known = this.#pools.get(wanted.poolName) ?? (await this.#addInline(wanted, json));
+    // Two plugins with the same configuration may ask at the same time.
+    const known =
+      this.#pools.get(wanted.poolName) ??
+      (await this.#inTurn(
+        async () => this.#pools.get(wanted.poolName) ?? (await this.#startInline(wanted, json)),
+      ));
     return { pool: known.pool, group: wanted.group, debugListen: wanted.debugListen };
-  }
-
-  /** Two plugins with the same configuration may ask at the same time. */
-  #addInline(wanted: PluginPool, json: string): Promise<DaemonPool> {
-    const name = wanted.poolName;
-    const start = async (): Promise<DaemonPool> =>
-      this.#pools.get(name) ?? (await this.#startInline(wanted, json));
-    const adding = this.#adding.get(name) ?? this.#inTurn(start).finally(() => this.#adding.delete(name));
-    this.#adding.set(name, adding);
-    return adding;
   }
 
   async #startInline({ poolName, pool }: PluginPool, json: string): Promise<DaemonPool> {

@@ -9,9 +9,9 @@ import { stat } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { dirname } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { FleetingdError, systemErrorCode } from "../errors.ts";
+import { FleetingdError } from "../errors.ts";
 import { diskFull, explainDiskFull } from "./disk-full.ts";
-import { freeBytes, removeTree } from "./files.ts";
+import { freeBytes, ifExists, removeTree } from "./files.ts";
 import {
   HttpError,
   type HttpOptions,
@@ -174,10 +174,5 @@ function totalOf(response: IncomingMessage): number {
 }
 
 async function sizeOf(path: string): Promise<number> {
-  try {
-    return (await stat(path)).size;
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") return 0;
-    throw error;
-  }
+  return (await ifExists(stat(path)))?.size ?? 0;
 }

@@ -138,7 +138,8 @@ async function isExecutable(path: string): Promise<boolean> {
   }
 }
 
-async function ifExists<T>(operation: Promise<T>): Promise<T | undefined> {
+/** Undefined if the file that this is about does not exist; every other failure throws. */
+export async function ifExists<T>(operation: Promise<T>): Promise<T | undefined> {
   try {
     return await operation;
   } catch (error) {

@@ -3,6 +3,7 @@ import { type FSWatcher, watch } from "node:fs";
 import { open, stat, truncate } from "node:fs/promises";
 import { dirname } from "node:path";
 import { messageOf, systemErrorCode } from "../errors.ts";
+import { ifExists } from "../host/files.ts";
 import type { Logger } from "../log.ts";
 
 export interface TailOptions {
@@ -37,12 +38,7 @@ export async function readTail(path: string, options: TailOptions): Promise<stri
 
 /** Bytes in the file, or undefined if there is none. */
 export async function fileSize(path: string): Promise<number | undefined> {
-  try {
-    return (await stat(path)).size;
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") return undefined;
-    throw error;
-  }
+  return (await ifExists(stat(path)))?.size;
 }
 
 /**

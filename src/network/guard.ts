@@ -8,7 +8,8 @@ import { createHash } from "node:crypto";
 import { mkdtemp, readlink, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FleetingdError, messageOf, systemErrorCode } from "../errors.ts";
+import { FleetingdError, messageOf } from "../errors.ts";
+import { ifExists } from "../host/files.ts";
 import { isAlive, type ProcessIdentity, spawnDetached, terminateProcess } from "../host/process.ts";
 import { listProcesses } from "../host/process-list.ts";
 import { sleep } from "../host/wait.ts";
@@ -164,12 +165,7 @@ async function standsSoon(process: ProcessIdentity | undefined): Promise<boolean
 /** How much it has said so far; undefined if it has ended. */
 async function outputBytes(process: ProcessIdentity | undefined): Promise<number | undefined> {
   if (process === undefined || !(await isAlive(process))) return undefined;
-  try {
-    return (await stat(`/proc/${process.pid}/fd/1`)).size;
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") return undefined;
-    throw error;
-  }
+  return (await ifExists(stat(`/proc/${process.pid}/fd/1`)))?.size;
 }
 
 async function findGuards(): ReturnType<typeof listProcesses> {
@@ -180,13 +176,8 @@ async function findGuards(): ReturnType<typeof listProcesses> {
 }
 
 /** Undefined if it ended meanwhile. */
-async function namespaceOf(pid: string): Promise<string | undefined> {
-  try {
-    return await readlink(`/proc/${pid}/ns/net`);
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") return undefined;
-    throw error;
-  }
+function namespaceOf(pid: string): Promise<string | undefined> {
+  return ifExists(readlink(`/proc/${pid}/ns/net`));
 }
 
 async function end(process: ProcessIdentity): Promise<void> {

@@ -7,11 +7,12 @@
 import { unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { FleetingdError, messageOf, systemErrorCode } from "../errors.ts";
+import { FleetingdError, messageOf } from "../errors.ts";
 import { explainDiskFull } from "../host/disk-full.ts";
 import {
   ensureDurableDirectory,
   exists,
+  ifExists,
   listDirectory,
   listFolders,
   readTextIfExists,
@@ -85,7 +86,7 @@ export function createJournal(stateDirectory: string): Journal {
     },
     remove(id) {
       return inOrder(id, async () => {
-        await unlinkIfExists(join(directoryOf(id), RECORD_FILE));
+        await ifExists(unlink(join(directoryOf(id), RECORD_FILE)));
         await removeTree(directoryOf(id));
         // Somebody may have removed the whole state directory.
         if (await exists(root)) await syncDirectory(root);
@@ -140,12 +141,4 @@ function parseRecord(text: string): InstanceRecord | string {
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
   return `${issue?.path.join(".") ?? ""}: ${issue?.message ?? "not a record"}`;
-}
-
-async function unlinkIfExists(path: string): Promise<void> {
-  try {
-    await unlink(path);
-  } catch (error) {
-    if (systemErrorCode(error) !== "ENOENT") throw error;
-  }
 }

@@ -6,7 +6,8 @@
  * - The VM's directory, in which it makes its sockets before the guest runs, and nothing afterwards.
  */
 import { chmod, chown, stat } from "node:fs/promises";
-import { FleetingdError, systemErrorCode } from "../../errors.ts";
+import { FleetingdError } from "../../errors.ts";
+import { ifExists } from "../../host/files.ts";
 import type { ProcessUser } from "../confinement.ts";
 import type { VmSpec } from "../driver.ts";
 
@@ -22,7 +23,7 @@ const [GROUP_READS, GROUP_USES, ALL_USE] = [0o040, 0o060, 0o006];
 export async function deviceGroups(devices: readonly string[] = DEVICES): Promise<number[]> {
   const groups = new Set<number>();
   for (const path of devices) {
-    const device = await ifThere(stat(path));
+    const device = await ifExists(stat(path));
     if (device === undefined || (device.mode & ALL_USE) === ALL_USE) continue;
     const { mode, gid } = device;
     // Root's group may do too much for a VM to have it.
@@ -46,11 +47,11 @@ export async function giveAccess(
   await chown(spec.directory, ROOT, user);
   await chmod(spec.directory, MAY_MAKE_FILES);
   for (const path of [...files.own, ...disks(false).map(({ path }) => path)]) {
-    await ifThere(chown(path, user, user));
+    await ifExists(chown(path, user, user));
   }
   // What is only this VM's, as its seed, is in its directory, where no other user gets.
   for (const path of [...files.shared, ...disks(true).map(({ path }) => path)]) {
-    await ifThere(letRead(path, readers));
+    await ifExists(letRead(path, readers));
   }
 }
 
@@ -70,15 +71,6 @@ async function letRead(path: string, group: number): Promise<void> {
   const { mode, gid } = await stat(path);
   if (gid !== group) await chown(path, -1, group);
   if ((mode & GROUP_READS) === 0) await chmod(path, (mode & 0o777) | GROUP_READS);
-}
-
-async function ifThere<T>(work: Promise<T>): Promise<T | undefined> {
-  try {
-    return await work;
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") return undefined;
-    throw error;
-  }
 }
 
 function notForUsers(path: string): FleetingdError {

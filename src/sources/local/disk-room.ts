@@ -4,7 +4,7 @@
  * not: the job is root there, and would have the daemon talk to whatever it likes.
  */
 import { stat } from "node:fs/promises";
-import { systemErrorCode } from "../../errors.ts";
+import { ifExists } from "../../host/files.ts";
 import { waitForLogin } from "../../host/ssh.ts";
 import type { ConnectInfo } from "../source.ts";
 
@@ -47,7 +47,7 @@ export async function fullFromInside(
 
 /** How much of a clone's disk is in use, as far as its size tells; undefined if it or its golden image is gone. */
 export async function readUsage(clonePath: string, goldenPath: string): Promise<DiskUsage | undefined> {
-  const [clone, golden] = await Promise.all([statIfExists(clonePath), statIfExists(goldenPath)]);
+  const [clone, golden] = await Promise.all([ifExists(stat(clonePath)), ifExists(stat(goldenPath))]);
   if (clone === undefined || golden === undefined) return undefined;
   // An overlay has only what is not in the golden image, a reflink has both.
   const written = clone.size === golden.size ? Math.max(0, clone.blocks - golden.blocks) : clone.blocks;
@@ -71,13 +71,4 @@ export function fullFromOutside(usage: DiskUsage | undefined): string | undefine
   if (bytes < FULL * size) return undefined;
   const gib = (value: number): string => (value / GIB).toFixed(1);
   return `its disk is nearly full: ${gib(bytes)} of ${gib(size)} GiB were written`;
-}
-
-async function statIfExists(path: string): Promise<{ size: number; blocks: number } | undefined> {
-  try {
-    return await stat(path);
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") return undefined;
-    throw error;
-  }
 }
