@@ -81,6 +81,26 @@ module.exports = {
       "Metrics are made of events and of plain data: no pool, no source, no VM.",
     ),
     only(
+      "telemetry-translates",
+      "^src/telemetry/",
+      ["^src/host/", "^src/metrics/metrics\\.ts$"],
+      "Traces are made of events, OpenTelemetry's metrics of Prometheus': no pool, no source, no VM.",
+    ),
+    {
+      name: "opentelemetry-is-optional",
+      comment: "Whoever does not ask for it does not load it.",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/telemetry/(exporters|life-spans|metric-data)\\.ts$" },
+      to: { path: "^node_modules/@opentelemetry/" },
+    },
+    {
+      name: "exporters-are-loaded-late",
+      comment: "A chunk of its own, for those who ask for it.",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/telemetry/exporters\\.ts$" },
+      to: { path: "^src/telemetry/(exporters|life-spans|metric-data)\\.ts$", dynamic: false },
+    },
+    only(
       "web-shows",
       "^src/web/",
       [

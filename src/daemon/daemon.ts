@@ -13,6 +13,7 @@ import { createMetrics, type Metrics } from "../metrics/metrics.ts";
 import { startMetricsServer } from "../metrics/server.ts";
 import { createJournal } from "../pool/journal.ts";
 import { createLimiter } from "../pool/limiter.ts";
+import { NO_TELEMETRY, startTelemetry } from "../telemetry/telemetry.ts";
 import { PageServer } from "../web/server.ts";
 import { startClockWatch } from "./clock-watch.ts";
 import { Clouds, readDaemonId } from "./clouds.ts";
@@ -88,8 +89,11 @@ async function start(
   });
   hub.subscribe(metrics.observe);
   let stopMetrics = async (): Promise<void> => undefined;
+  let telemetry = NO_TELEMETRY;
   let page: PageServer | undefined;
   try {
+    telemetry = await startTelemetry({ env: process.env, version, collect: metrics.collect, logger });
+    hub.subscribe(telemetry.observe);
     await pools.open();
     const collector = new ImageCollector({
       ...context,
@@ -125,6 +129,7 @@ async function start(
         if (removeVms) await Promise.all(pools.all().map(({ pool }) => pool.clear(REMOVE_TIMEOUT_MS)));
         await api.close();
         await pools.stop();
+        await telemetry.stop();
         const fabric = local.opened?.host.fabric;
         await (removeVms ? fabric?.close() : fabric?.release());
         await unlock();
@@ -134,6 +139,7 @@ async function start(
     await stopMetrics();
     await page?.close();
     await pools.stop();
+    await telemetry.stop();
     // Rules stay for as long as there are VMs behind them.
     const fabric = local.opened?.host.fabric;
     if ((await fabric?.listTaps())?.length === 0) await fabric?.close();

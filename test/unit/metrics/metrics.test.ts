@@ -9,46 +9,9 @@ import { silentLogger } from "../../../src/log.ts";
 import { createInstruments } from "../../../src/metrics/instruments.ts";
 import { createMetrics } from "../../../src/metrics/metrics.ts";
 import { startMetricsServer } from "../../../src/metrics/server.ts";
-import type { PoolSnapshot, Snapshot } from "../../../src/metrics/snapshot.ts";
+import { POOL, SNAPSHOT } from "../../helpers/metrics-snapshot.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
-const POOL: PoolSnapshot = {
-  name: "ci",
-  instances: [
-    { state: "ready", claimed: false },
-    { state: "ready", claimed: true },
-    { state: "ready", claimed: true },
-  ],
-  warmDesired: 2,
-  maxInstances: 8,
-  capacity: 4,
-  limit: "memory",
-  draining: false,
-  retryInMs: 1_500,
-  plans: 7,
-  planSeconds: 0.5,
-  plannedAt: 1_700_000_000_000,
-  imageAgeSeconds: undefined,
-  prebuild: "failed",
-  diskFreeBytes: 1024,
-};
-const SNAPSHOT: Snapshot = {
-  version: "1.2.3",
-  accelerator: "tcg",
-  hypervisor: "QEMU 7.2",
-  pools: [POOL],
-  unreadableRecords: 0,
-  plugins: 1,
-  host: {
-    memoryBytes: 2048,
-    memoryAvailableBytes: 1024,
-    memoryPressureRatio: undefined,
-    conntrackEntries: 5,
-    conntrackLimit: 10,
-  },
-  process: { cpuSeconds: 1.5, memoryBytes: 100, openFiles: 20, startedAt: 1_700_000_000_000 },
-};
-
 /** The lines of a metric, without its name. */
 function valuesOf(text: string, name: string): string[] {
   return text.split("\n").flatMap((line) => (line.match(`^${name}([{ ].*)$`)?.[1] ?? "").trim() || []);
