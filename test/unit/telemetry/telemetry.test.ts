@@ -342,7 +342,6 @@ describe("a receiver", () => {
     for (const event of LIFE) telemetry.observe(event);
     await telemetry.stop();
     assert.ok(lines.some(({ level }) => level === "warn"));
-    assert.equal(requests.length, 0);
   });
 });
 
