@@ -8,7 +8,8 @@ import { memoryFile, usedBytes } from "./daemon-memory.ts";
 import type { Measurement } from "./measurement.ts";
 
 const VMS = 200;
-const IDLE_MS = 30_000;
+/** Long enough that all that happens again and again has happened, a collection of its garbage included. */
+const IDLE_MS = 120_000;
 /** What begins with the daemon has ended by then, and what it does again and again has been compiled. */
 const SETTLE_MS = 30_000;
 const TICKS_PER_SECOND = 100;
