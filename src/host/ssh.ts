@@ -2,7 +2,7 @@
 import { connect, type Socket } from "node:net";
 import { NodeSSH } from "node-ssh";
 import { FleetingdError, messageOf } from "../errors.ts";
-import { sleep, withTimeout } from "./wait.ts";
+import { abortable, sleep, withTimeout } from "./wait.ts";
 
 export interface LoginTarget {
   address: string;
@@ -15,10 +15,14 @@ export interface LoginTarget {
 }
 
 export interface Login {
-  /** Runs a command of ours in the machine's shell; output is not limited, so keep it small. */
+  /**
+   * Runs a command of ours in the machine's shell; output is not limited, so keep it small.
+   * @throws FleetingdError TIMEOUT, or CANCELLED by the signal; the command may go on as long as the login
+   */
   exec(
     command: string,
     timeoutMs: number,
+    signal?: AbortSignal,
   ): Promise<{ exitCode: number | null; stdout: string; stderr: string }>;
   close(): void;
 }
@@ -128,8 +132,11 @@ async function logIn(target: LoginTarget, socket: Socket, signal: AbortSignal): 
     signal.removeEventListener("abort", close);
   }
   return {
-    async exec(command, timeoutMs) {
-      const result = await withTimeout(ssh.execCommand(command), timeoutMs, `the command ${command}`);
+    async exec(command, timeoutMs, signal) {
+      const what = `the command ${command}`;
+      const running = ssh.execCommand(command);
+      const work = signal === undefined ? running : abortable(running, signal, `${what} was cancelled`);
+      const result = await withTimeout(work, timeoutMs, what);
       return { exitCode: result.code, stdout: result.stdout, stderr: result.stderr };
     },
     close,

@@ -16,7 +16,7 @@ const WRAPPED = ["conntrack", "cp", "genisoimage", "ip", "nft", "qemu-img"] as c
 /** A program whose runs can be made to fail, or what else can go wrong. */
 export type FaultPoint = (typeof WRAPPED)[number] | "hypervisor" | "disk";
 /** What befalls it: programs `fail` or are `slow`, a hypervisor ends at once (`exit`), soon (`die`), never answers (`hang`), is `full` … */
-export type Fault = "fail" | "slow" | "exit" | "die" | "hang" | "mute" | "full";
+export type Fault = "fail" | "slow" | "exit" | "die" | "hang" | "mute" | "stuck" | "full";
 
 export interface Programs {
   /** For the environment of the daemon under test. */

@@ -37,7 +37,7 @@ export async function fullFromInside(
 ): Promise<string | undefined> {
   const login = await waitForLogin({ ...connectInfo, hostKey: undefined }, { timeoutMs: TIMEOUT_MS, signal });
   try {
-    const { exitCode, stderr } = await login.exec(`LC_ALL=C; export LC_ALL; ${PROBE}`, TIMEOUT_MS);
+    const { exitCode, stderr } = await login.exec(`LC_ALL=C; export LC_ALL; ${PROBE}`, TIMEOUT_MS, signal);
     // Whatever else an image has against it says nothing of its disk.
     return exitCode !== 0 && /No space left/.test(stderr) ? "its disk is full" : undefined;
   } finally {

@@ -45,6 +45,7 @@ import {
   parseLocalData,
 } from "./vm.ts";
 import { tapOwner } from "./vm-user.ts";
+import { whileWanted } from "./while-wanted.ts";
 
 export interface LocalSourceOptions {
   host: LocalHost;
@@ -142,7 +143,9 @@ export class LocalSource implements Source {
     const source = resumed === undefined ? {} : { snapshot: snapshot?.name };
     await context.save({ ...data, ...source, process: vm.process });
     try {
-      await this.#untilReady(context, vm, connectInfo, identity.hostKey.publicKey);
+      await whileWanted(vm, signal, () =>
+        this.#untilReady(context, vm, connectInfo, identity.hostKey.publicKey),
+      );
       if (resumed === undefined) snapshots.begin(golden);
       else snapshots.succeeded();
     } catch (error) {
@@ -302,7 +305,7 @@ export class LocalSource implements Source {
       try {
         context.phase("ready");
         const remainingMs = Math.max(1_000, deadline - performance.now());
-        const { exitCode, stderr, stdout } = await login.exec(READY_COMMAND, remainingMs);
+        const { exitCode, stderr, stdout } = await login.exec(READY_COMMAND, remainingMs, signal);
         if (exitCode === 0) return;
         throw new FleetingdError(
           "HYPERVISOR_FAILED",

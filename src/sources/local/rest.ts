@@ -50,7 +50,8 @@ export async function wakeVm(
   if (spareMiB > 0) await vm.resizeBalloon(0);
   const login = await waitForLogin({ ...connectInfo, hostKey: undefined }, { timeoutMs, signal });
   try {
-    await outputOf(vm, login, advanceClock(await behindMs(vm, login)));
+    const ask = (command: string): Promise<string> => outputOf(vm, login, command, signal);
+    await ask(advanceClock(await behindMs(ask)));
   } finally {
     login.close();
   }
@@ -60,11 +61,11 @@ export async function wakeVm(
  * How far the guest's clock is behind the host's. It was asked some time between question and answer, so it is known to half
  * of what that took; a guest that is slow to answer is asked again, and the quickest answer counts.
  */
-async function behindMs(vm: RunningVm, login: Login): Promise<number> {
+async function behindMs(ask: (command: string) => Promise<string>): Promise<number> {
   let best = { behindMs: 0, uncertainMs: Number.POSITIVE_INFINITY };
   for (let asked = 0; asked < MOST_QUESTIONS && best.uncertainMs > GOOD_ENOUGH_MS; asked++) {
     const sentAt = Date.now();
-    const guestNs = await outputOf(vm, login, "date +%s%N");
+    const guestNs = await ask("date +%s%N");
     const uncertainMs = (Date.now() - sentAt) / 2;
     if (uncertainMs < best.uncertainMs)
       best = { behindMs: Math.round(sentAt + uncertainMs - Number(guestNs.slice(0, -6))), uncertainMs };
@@ -77,8 +78,8 @@ function advanceClock(ms: number): string {
   return `sudo -n date --set='${(ms / 1000).toFixed(3)} seconds' >/dev/null`;
 }
 
-async function outputOf(vm: RunningVm, login: Login, command: string): Promise<string> {
-  const { exitCode, stdout, stderr } = await login.exec(command, COMMAND_TIMEOUT_MS);
+async function outputOf(vm: RunningVm, login: Login, command: string, signal: AbortSignal): Promise<string> {
+  const { exitCode, stdout, stderr } = await login.exec(command, COMMAND_TIMEOUT_MS, signal);
   if (exitCode === 0) return stdout.trim();
   throw new FleetingdError(
     "HYPERVISOR_FAILED",

@@ -16,6 +16,7 @@ import type { LocalHost } from "./host.ts";
 import { type Identity, seedInput } from "./identity.ts";
 import { type ProcessLimits, seedPath, snapshotVmSpec, vmSpec } from "./vm.ts";
 import { letPass } from "./vm-user.ts";
+import { whileWanted } from "./while-wanted.ts";
 
 export interface VmOrder {
   id: string;
@@ -93,13 +94,15 @@ export async function resumeVm(
   await letPassTo(host, order, snapshot);
   const vm = await snapshots.restore(spec, snapshot, signal);
   try {
-    const channel = await openGuestChannel(vm, CHANNEL_TIMEOUT_MS);
-    try {
-      await channel.become(renderIdentity(seedInput(identity, network, dnsServers)), RESUME_TIMEOUT_MS);
-    } finally {
-      channel.close();
-    }
-    await vm.removeChannel({ timeoutMs: CHANNEL_TIMEOUT_MS });
+    await whileWanted(vm, signal, async () => {
+      const channel = await openGuestChannel(vm, CHANNEL_TIMEOUT_MS);
+      try {
+        await channel.become(renderIdentity(seedInput(identity, network, dnsServers)), RESUME_TIMEOUT_MS);
+      } finally {
+        channel.close();
+      }
+      await vm.removeChannel({ timeoutMs: CHANNEL_TIMEOUT_MS });
+    });
     return vm;
   } catch (error) {
     await vm.stop({ graceMs: 0 });

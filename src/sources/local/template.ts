@@ -22,6 +22,7 @@ import { type GuestChannel, openGuestChannel } from "./guest-channel.ts";
 import type { LocalHost } from "./host.ts";
 import { consoleTail } from "./prebuild.ts";
 import { type ProcessLimits, snapshotVmSpec } from "./vm.ts";
+import { whileWanted } from "./while-wanted.ts";
 
 export interface TemplateMachine {
   vcpus: number;
@@ -53,9 +54,6 @@ export async function runTemplate(host: LocalHost, options: TemplateRun): Promis
   const leases = host.leasesOf(options.subnet);
   const network = slotNetwork(options.subnet, leases.acquire().slot, options.subnet6);
   let vm: RunningVm | undefined;
-  // Its guest is waited for by the minute, and who stops the daemon waits for that. What fails is tried again below.
-  const end = (): void => void vm?.stop({ graceMs: 0 }).catch(() => undefined);
-  options.signal.addEventListener("abort", end);
   try {
     await removeTree(directory);
     await ensureDirectory(directory);
@@ -68,14 +66,16 @@ export async function runTemplate(host: LocalHost, options: TemplateRun): Promis
       disk: parts.disk,
       kernelArguments: templateKernelArguments(golden, host),
     });
-    vm = await host.hypervisor.start({ ...spec, memoryPath: parts.memoryPath }, options.signal);
-    await untilAtRest(vm, network, options);
-    options.onStep("saving it");
-    await vm.saveState(parts.stateDirectory, { timeoutMs: options.bootTimeoutMs });
+    const template = await host.hypervisor.start({ ...spec, memoryPath: parts.memoryPath }, options.signal);
+    vm = template;
+    await whileWanted(template, options.signal, async () => {
+      await untilAtRest(template, network, options);
+      options.onStep("saving it");
+      await template.saveState(parts.stateDirectory, { timeoutMs: options.bootTimeoutMs });
+    });
   } catch (error) {
     throw await explained(error, vm, directory);
   } finally {
-    options.signal.removeEventListener("abort", end);
     await vm?.stop({ graceMs: 0 });
     await host.fabric.detach(network);
     leases.release(network.slot);
@@ -132,7 +132,7 @@ async function runInGuest(
 ): Promise<void> {
   const login = await waitForLogin(target, { timeoutMs, signal });
   try {
-    const { exitCode, stdout, stderr } = await login.exec(command, timeoutMs);
+    const { exitCode, stdout, stderr } = await login.exec(command, timeoutMs, signal);
     if (exitCode === 0) return;
     throw new FleetingdError("HYPERVISOR_FAILED", `${command} failed in the template: ${stderr || stdout}`);
   } finally {

@@ -6,7 +6,7 @@
 //
 // As the first process of a real machine it is that guest alone (boot.go), so a small VM can be had for tests.
 //
-// A file `faults/hypervisor` beside the folder of the program makes new ones fail: `exit`, `hang`, `die`, `mute` or `full`.
+// A file `faults/hypervisor` beside the folder of the program makes new ones fail: `exit`, `hang`, `die`, `mute`, `stuck` or `full`.
 package main
 
 import (
@@ -56,6 +56,7 @@ func run(vm *machine, fault string) error {
 	if err := vm.openDisks(); err != nil {
 		return err
 	}
+	isStuck = fault == "stuck"
 	if isFull = fault == "full"; isFull {
 		if err := vm.fillDisk(); err != nil {
 			return err

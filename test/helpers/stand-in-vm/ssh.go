@@ -17,6 +17,9 @@ import (
 // isFull says that this guest's disk has no room.
 var isFull bool
 
+// isStuck says that this guest's system never comes up beyond its logins.
+var isStuck bool
+
 // serveSSH logs in the seed's user with the seed's keys. Commands run in this machine's shell, on the host's side of the
 // network: a test gives only harmless ones.
 func serveSSH(listener net.Listener, identity map[string]string, whileRunning func()) error {
@@ -89,7 +92,10 @@ func serveSession(channel ssh.Channel, requests <-chan *ssh.Request, hostname st
 }
 
 func execute(command string, channel ssh.Channel, hostname string) int {
-	if strings.HasPrefix(command, "/usr/lib/fleetingd/ready ") {
+	if strings.HasPrefix(command, "/usr/lib/fleetingd/ready") {
+		if isStuck {
+			select {}
+		}
 		return 0
 	}
 	// It would set the host's.
@@ -97,7 +103,7 @@ func execute(command string, channel ssh.Channel, hostname string) int {
 		return 0
 	}
 	switch command {
-	case "/usr/lib/fleetingd/ready", "cloud-init status --wait", "sudo -n /usr/lib/fleetingd/template settle":
+	case "cloud-init status --wait", "sudo -n /usr/lib/fleetingd/template settle":
 		return 0
 	case "sudo -n systemctl start fleetingd-template.service":
 		waitForClone()
