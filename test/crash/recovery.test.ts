@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { CrashSite, died, sampled, startOrDie, untilReady } from "../helpers/crash-site.ts";
+import { CrashSite, died, LOOKS, sampled, startOrDie, untilReady } from "../helpers/crash-site.ts";
 import type { TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { createStandInWorld } from "../helpers/stand-in-world.ts";
@@ -20,7 +20,6 @@ const WARM = 4;
 const FEWEST_BOUNDARIES = 30;
 /** Most of them are of one kind: one in so many, others each time. */
 const USUALLY_EVERY = 5;
-const LOOKS = /ip -j |nft (-j )?list |--version|-- true/;
 /** It makes no instances, so that all that it does is recovery. */
 const ARMED = { env: { FLEETINGD_ARMED: "1" }, pool: { warm_instances: 0 } };
 
@@ -52,7 +51,6 @@ describe("a daemon that is killed while it recovers", { skip: needsNamespace() }
     await leaveBehind(daemon);
     const watched = await site.startArmable(undefined, ARMED);
     await untilReady(watched, 1);
-    // To look at something is no step.
     const boundaries = (await site.boundaries()).filter((boundary) => !LOOKS.test(boundary));
     await site.kill(watched);
     assert.ok(boundaries.length >= FEWEST_BOUNDARIES, boundaries.join("\n"));

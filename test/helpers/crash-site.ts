@@ -18,6 +18,8 @@ import { Host } from "../system/plugin/host.ts";
 import { logIn, type TestDaemon } from "./daemon.ts";
 import { STAND_IN_POOL, type StandInWorld, type StartOptions } from "./stand-in-world.ts";
 
+/** Boundaries of looking at something, which is no step; how often that happens by itself is chance. */
+export const LOOKS = /ip -j |nft (-j )?list |--version|-- true/;
 const TIMEOUT_MS = 60_000;
 const SEED = Number(process.env["FLEETINGD_CRASH_SEED"] ?? randomInt(2 ** 31));
 
@@ -69,7 +71,7 @@ export class CrashSite {
   async startArmable(crashAt = "", options: StartOptions = {}): Promise<TestDaemon> {
     await rm(this.#boundaryLog, { force: true });
     const env = { FLEETINGD_BOUNDARY_LOG: this.#boundaryLog, FLEETINGD_CRASH_AT: crashAt, ...options.env };
-    return this.start({ ...options, preload: ["side-effects.mjs"], env });
+    return this.start({ ...options, preload: ["side-effects.mjs", ...(options.preload ?? [])], env });
   }
 
   async arm(daemon: TestDaemon): Promise<void> {

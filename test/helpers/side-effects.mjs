@@ -53,6 +53,7 @@ function normalize(text) {
     .replace(/fltap[0-9a-f]{8}/g, "TAP")
     .replace(/\b\d+\.\d+\.\d+\.\d+(\/\d+)?\b/g, "ADDRESS")
     .replace(/\.lock\.\d+/g, ".lock.PID")
+    .replace(/\b[0-9a-f]{16}\b/g, "IMAGE")
     .replace(/\.[0-9a-f]{12}\.tmp\b/g, ".TMP")
     .replace(/(seed\.iso)\.[A-Za-z0-9]{6}\b/g, "$1.XXXXXX")
     .replace(/(\/[^/ ]+)+(\/[^/ ]+\/[^/ ]+)/g, "…$2");
