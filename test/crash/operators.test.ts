@@ -146,6 +146,17 @@ describe("while a VM serves a job", { skip: needsNamespace() }, () => {
     await daemon.untilWarm(STAND_IN_POOL, 1);
   });
 
+  test("a drain that is undone while a job goes on ends with a sentence, and VMs are made again", async () => {
+    const interrupted = fleetingd("drain");
+    await untilInstances("only the job's VM to be left", onlyTheJob);
+    assert.equal((await fleetingd("drain", "--undo")).exitCode, 0);
+    const { exitCode, all } = await interrupted;
+    assert.equal(exitCode, 1, all);
+    assert.match(all, /somebody has undone the drain/);
+    await daemon.untilWarm(STAND_IN_POOL, 1);
+    await jobGoesOn();
+  });
+
   test("a pool that is taken out of the configuration ends with its last job, or goes on if it comes back", async () => {
     const name = `[pools.${STAND_IN_POOL}]`;
     let own = "";
@@ -186,21 +197,61 @@ describe("while a VM serves a job", { skip: needsNamespace() }, () => {
   });
 
   test("a plugin that is killed has its instances back under its group's name, or they are given back in time", async () => {
-    const other = await attach("other");
-    const id = await claim(other);
-    assert.notEqual(id, job.id);
-    await assert.rejects(other.connectInfo(job.id), /there is no instance/);
+    // Two at once with the same name: each has a group of its own, also when the daemon is another one.
+    const [other, twin] = [await attach("other"), await attach("other")];
+    const [id, twinsId] = [await claim(other), await claim(twin)];
+    assert.equal(new Set([job.id, id, twinsId]).size, 3);
+    await untilInstances("all to be ready", (all) => all.every(({ state }) => state === "ready"));
+    for (const stranger of [job.id, twinsId])
+      await assert.rejects(other.connectInfo(stranger), /there is no instance/);
     assert.deepEqual(await other.decrease(job.id), [job.id]);
+    await restart();
     await jobGoesOn();
+    const has = async (host: Host, wanted: string): Promise<void> =>
+      assert.deepEqual(
+        (await host.updateUntilAvailable()).map(({ instance }) => instance),
+        [wanted],
+      );
+    await has(other, id);
+    await has(twin, twinsId);
     await killPlugin(other);
     const next = await attach("other");
-    assert.deepEqual(
-      (await next.update()).map(({ instance }) => instance),
-      [id],
-    );
-    await killPlugin(next);
+    await has(next, id);
+    for (const host of [next, twin]) await killPlugin(host);
+    // Their runner may come back to this one as well.
+    await restart();
+    await daemon.untilWarm(STAND_IN_POOL, 1);
+    const left = async (): Promise<string[]> => (await daemon.status()).instances.map((one) => one.id);
+    for (const orphan of [id, twinsId]) assert.ok((await left()).includes(orphan), daemon.log());
     await reload((text) => `${text}orphan_timeout = "1s"\n`);
-    await untilInstances("the orphan to be gone", (all) => all.every((one) => one.id !== id));
+    await untilInstances("the orphans to be gone", (all) =>
+      all.every((one) => one.id !== id && one.id !== twinsId),
+    );
+    await jobGoesOn();
+  });
+
+  test("pools that runners and the configuration describe at the same time are checked one after the other", async () => {
+    const common = { vm_disk_directory: world.diskDirectory, vm_disk_size_gb: 1, vm_memory_mb: 128 };
+    const [first, second, third] = ["172.18.0.0/24", "172.18.0.0/25", "172.18.0.0/23"].map((subnet) => ({
+      ...common,
+      vm_subnet: subnet,
+    }));
+    // Those that are alike are one pool; of the others each would have the first one's addresses.
+    const described = [first, first, second].map((keys) => attachGroup(daemon.client, keys ?? {}));
+    const path = join(world.folder, "config.toml");
+    const text = await readFile(path, "utf8");
+    await writeFile(path, text + poolToml("third", third));
+    daemon.process.kill("SIGHUP");
+    daemon.process.kill("SIGHUP");
+    const attached = await Promise.allSettled(described);
+    await eventually("the configuration to be read or refused", async () =>
+      /the configuration was (read again|not taken over)/.test(daemon.log()),
+    );
+    const others = (await daemon.status()).pools.filter(({ name }) => name !== STAND_IN_POOL);
+    assert.equal(others.length, 1, daemon.log());
+    for (const one of attached) if (one.status === "rejected") assert.match(String(one.reason), /overlaps/);
+    const groups = attached.flatMap((one) => (one.status === "fulfilled" ? [one.value.name] : []));
+    assert.equal(new Set(groups).size, groups.length);
     await jobGoesOn();
   });
 });
