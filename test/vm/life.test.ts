@@ -10,8 +10,9 @@ import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
 import type { ConnectInfoResponse } from "../../src/gen/fleeting.ts";
 import { processUser } from "../../src/host/process.ts";
 import { listProcesses } from "../../src/host/process-list.ts";
-import type { Login } from "../../src/host/ssh.ts";
+import { type Login, waitForLogin } from "../../src/host/ssh.ts";
 import { waitFor } from "../../src/host/wait.ts";
+import { recordSchema } from "../../src/pool/instance.ts";
 import { FLEETINGD, logIn, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
@@ -129,6 +130,34 @@ describe("while jobs run in VMs, the daemon", { skip: needsNamespace() }, () => 
     await until("the orphan to be gone", (all) => all.every(({ id }) => id !== lost));
     await reload({});
     assert.equal((await login?.exec("hostname", TIMEOUT_MS))?.stdout, claimed, "nobody else's is");
+  });
+
+  test("replaces an idle VM whose disk is full", async () => {
+    await daemon.untilWarm("default", 1);
+    const idle = (await daemon.status()).instances.find(
+      ({ group, state }) => group === null && state === "ready",
+    );
+    const path = join(daemon.directory, "vms", idle?.id ?? "", "record.json");
+    const { connectInfo } = recordSchema.parse(JSON.parse(await readFile(path, "utf8")));
+    const inside = await waitForLogin(
+      { ...(connectInfo ?? assert.fail("it is ready")), hostKey: undefined },
+      { timeoutMs: TIMEOUT_MS, signal: AbortSignal.timeout(TIMEOUT_MS) },
+    );
+    // Some of it is really written: the host sees that. All that is left is only taken.
+    const fill =
+      "yes | head -c 256M >~/much; sync; left=$(df --output=avail -B1 ~ | tail -n 1); " +
+      "fallocate -l $((left - 4194304)) ~/all && ! cat /dev/zero >~/rest";
+    const { exitCode, stderr } = await inside.exec(fill, TIMEOUT_MS);
+    inside.close();
+    assert.equal(exitCode, 0, stderr);
+    await reload({ heartbeat_timeout: "10s" });
+    await until("the full VM to be gone", (all) => all.every(({ id }) => id !== idle?.id));
+    await reload({});
+    assert.match(
+      daemon.log(),
+      new RegExp(`jobs on an instance would fail.*${idle?.id}.*its disk is full.*replaced=true`),
+    );
+    await daemon.untilWarm("default", 1);
   });
 
   test("replaces an idle VM that does not answer any more", async () => {
