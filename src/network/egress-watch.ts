@@ -6,7 +6,7 @@ import { exists } from "../host/files.ts";
 import type { Logger } from "../log.ts";
 import { defaultRouteInterface } from "./default-route.ts";
 import type { EgressForwarding } from "./forwarding.ts";
-import { IPV4_SETTINGS } from "./sysctl.ts";
+import { IPV4_SETTINGS, setForwarding } from "./sysctl.ts";
 
 /** As an egress interface: the one of the default route, whichever that is at the time. */
 export const AUTO = "auto";
@@ -39,6 +39,17 @@ export function createEgressWatch(forwarding: EgressForwarding, logger: Logger):
     return route.name;
   };
 
+  async function keepForwarding(): Promise<void> {
+    let wasOff = false;
+    for (const [name, withIpv6] of interfacesOf(ways.values())) {
+      if (await exists(`${IPV4_SETTINGS}/${name}`))
+        wasOff = (await forwarding.enable(name, withIpv6)) || wasOff;
+    }
+    // Who switches it off for the whole host (net.ipv4.ip_forward) switches it off for each interface, TAPs included.
+    for (const tapName of wasOff ? ways.keys() : [])
+      if (await exists(`${IPV4_SETTINGS}/${tapName}`)) await setForwarding(tapName, true);
+  }
+
   return {
     resolve: async (egressInterface) => (egressInterface === AUTO ? defaultRoute() : egressInterface),
     add: (tapName, way) => void ways.set(tapName, way),
@@ -54,9 +65,7 @@ export function createEgressWatch(forwarding: EgressForwarding, logger: Logger):
         await Promise.all(moved.map(([tapName]) => move(tapName, now)));
         for (const [, way] of moved) way.resolved = now;
       }
-      for (const [name, withIpv6] of interfacesOf(ways.values())) {
-        if (await exists(`${IPV4_SETTINGS}/${name}`)) await forwarding.enable(name, withIpv6);
-      }
+      await keepForwarding();
     },
   };
 }

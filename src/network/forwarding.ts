@@ -10,10 +10,10 @@ import { IPV4_SETTINGS, isForwarding, setForwarding, setForwarding6 } from "./sy
 
 export interface EgressForwarding {
   /**
-   * Sees to it that the egress interface forwards IPv4, and IPv6 if it is wanted.
+   * Sees to it that the egress interface forwards IPv4, and IPv6 if it is wanted; says whether IPv4 had to be switched on.
    * @throws FleetingdError NOT_FOUND, PERMISSION, INVALID_CONFIG, UNAVAILABLE
    */
-  enable(interfaceName: string, withIpv6: boolean): Promise<void>;
+  enable(interfaceName: string, withIpv6: boolean): Promise<boolean>;
   /** The interfaces that did not forward before `enable`. */
   readonly changed: ReadonlySet<string>;
   /** Puts these back as they were, unless forwarding was switched on for the whole host in the meantime. */
@@ -27,7 +27,8 @@ export function createEgressForwarding(logger: Logger): EgressForwarding {
     changed,
     async enable(interfaceName, withIpv6) {
       const fields = { interface: checkInterfaceName(interfaceName) };
-      if (await setForwarding(interfaceName, true)) {
+      const wasOff = await setForwarding(interfaceName, true);
+      if (wasOff) {
         changed.add(interfaceName);
         logger.info("switched on IPv4 forwarding of the egress interface", fields);
       }
@@ -35,6 +36,7 @@ export function createEgressForwarding(logger: Logger): EgressForwarding {
         changed6.add(interfaceName);
         logger.info("switched on IPv6 forwarding of the egress interface", fields);
       }
+      return wasOff;
     },
     async restore() {
       const everywhere = await isForwarding("all");

@@ -244,6 +244,22 @@ describe("fabric", { skip: needsNamespace() }, () => {
     await second0.close();
   });
 
+  test("forwarding that somebody switches off for the whole host is on again for VMs", async () => {
+    await outside.listen("tcp", { address: "0.0.0.0", port: 8081 });
+    await fabric.attach({ network: first, egressInterface });
+    const guest = await openGuest("first", first);
+    const isOpen = async () => (await guest.tcp({ address: "203.0.113.2", port: 8081 })) !== undefined;
+    const forward = (value: 0 | 1) => run("sh", ["-c", `echo ${value} >/proc/sys/net/ipv4/ip_forward`]);
+    await forward(1);
+    await forward(0);
+    await waitFor(async () => ((await isOpen()) ? true : undefined), {
+      timeoutMs: 10_000,
+      intervalMs: 100,
+      what: "forwarding to be on again",
+    });
+    await guest.close();
+  });
+
   test("a way out that is renamed or goes is shut, and open again when it is back", async () => {
     const open = async (): Promise<Place> => {
       const place = await openNeighbour("second", "egress1", ["198.51.100.1", "198.51.100.2"]);
