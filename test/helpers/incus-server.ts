@@ -2,18 +2,16 @@
  * A real Incus server for tests: Debian's packages in a folder, started in namespaces of its own but for the network, which is the
  * test's. `prepareIncusServer` needs a network and takes a minute or two; a second call finds everything there.
  */
-import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { once } from "node:events";
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rename, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { exists, removeTree } from "../../src/host/files.ts";
 import { withLock } from "../../src/host/lock.ts";
 import { run } from "../../src/host/run.ts";
-import { waitFor, withTimeout } from "../../src/host/wait.ts";
+import { waitFor } from "../../src/host/wait.ts";
+import { startNamespaces, UDHCPC_SCRIPT } from "./server-namespaces.ts";
 
 export interface IncusServer {
   /** Of its unix socket. */
@@ -37,7 +35,7 @@ export const TINY_IMAGE = "tiny";
 export const INCUS_CLIENT = "fleetingd";
 
 const CACHE = fileURLToPath(new URL("../../.cache/incus-server", import.meta.url));
-const PARTS = fileURLToPath(new URL("incus-server/", import.meta.url));
+const GUEST_INIT = fileURLToPath(new URL("incus-server/guest-init.sh", import.meta.url));
 const SUITE = "trixie";
 const PACKAGES = [
   ...["incus-base", "incus-client", "dnsmasq-base", "nftables", "iproute2", "procps"],
@@ -48,7 +46,6 @@ const PORT = 8443;
 const BRIDGE = "incusbr0";
 const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
 const START_TIMEOUT_MS = 60_000;
-const COMMAND_TIMEOUT_MS = 120_000;
 
 const PRESEED = `
 config:
@@ -82,9 +79,7 @@ const TEMPLATES = {
 
 /** @returns the folder with `root` and `tiny.tar` */
 export async function prepareIncusServer(): Promise<string> {
-  const scripts = await Promise.all(
-    ["guest-init.sh", "udhcpc.sh"].map((name) => readFile(join(PARTS, name))),
-  );
+  const scripts = await Promise.all([GUEST_INIT, UDHCPC_SCRIPT].map((path) => readFile(path)));
   const recipe = [SUITE, PACKAGES, METADATA, TEMPLATES, scripts.map(String)];
   const version = createHash("sha256").update(JSON.stringify(recipe)).digest("hex").slice(0, 12);
   const made = join(CACHE, version);
@@ -127,8 +122,8 @@ async function packTinyImage(root: string, target: string): Promise<void> {
     await mkdir(dirname(join(rootfs, path)), { recursive: true });
     await copyFile(join(root, path), join(rootfs, path));
   }
-  await copyFile(join(PARTS, "guest-init.sh"), join(rootfs, "sbin/init"));
-  await copyFile(join(PARTS, "udhcpc.sh"), join(rootfs, "etc/udhcpc.sh"));
+  await copyFile(GUEST_INIT, join(rootfs, "sbin/init"));
+  await copyFile(UDHCPC_SCRIPT, join(rootfs, "etc/udhcpc.sh"));
   for (const script of ["sbin/init", "etc/udhcpc.sh"]) await chmod(join(rootfs, script), 0o755);
   await writeFile(join(rootfs, "etc/passwd"), "root:*:0:0::/root:/bin/sh\n");
   await writeFile(join(rootfs, "etc/group"), "root:x:0:\n");
@@ -152,33 +147,13 @@ export async function startIncusServer(): Promise<IncusServer> {
   const state = join(directory, "state");
   await mkdir(state);
   const socketPath = join(state, SOCKET);
-  const namespaces = [
-    "--mount",
-    "--pid",
-    "--fork",
-    "--uts",
-    "--ipc",
-    "--kill-child",
-    "--propagation",
-    "private",
-  ];
-  const script = join(PARTS, "namespaces.sh");
-  const child = spawn(
-    "unshare",
-    [
-      ...namespaces,
-      script,
-      join(made, "root"),
-      state,
-      "incusd",
-      "--group",
-      "root",
-      "--logfile",
-      "/var/lib/incus/log",
-    ],
-    { stdio: ["pipe", "pipe", "pipe"] },
-  );
-  const shell = createShell(child);
+  const namespaces = startNamespaces({
+    root: join(made, "root"),
+    state,
+    home: "/var/lib/incus",
+    server: ["incusd", "--group", "root", "--logfile", "/var/lib/incus/log"],
+  });
+  const shell = namespaces.run;
   const server: IncusServer = {
     socketPath,
     url: `https://127.0.0.1:${PORT}`,
@@ -197,9 +172,7 @@ export async function startIncusServer(): Promise<IncusServer> {
     },
     stop: async () => void (await shell("stop")),
     async remove() {
-      const exited = once(child, "exit");
-      child.stdin?.end();
-      await withTimeout(exited, COMMAND_TIMEOUT_MS, "the Incus server's namespaces to end");
+      await namespaces.end();
       await clearNetwork(forwarding);
       await removeTree(directory);
     },
@@ -261,32 +234,5 @@ export function incusKeys(server: IncusServer): Readonly<Record<string, string>>
     instance_type: "container",
     image: TINY_IMAGE,
     size: "c1-m1",
-  };
-}
-
-/** One command after the other, each answered by what it printed and a line with its status. */
-function createShell(child: ChildProcess): (command: string) => Promise<string> {
-  let errors = "";
-  child.stderr?.on("data", (text: Buffer) => {
-    errors = `${errors}${text}`.slice(-4_000);
-  });
-  if (child.stdout === null) throw new Error("the namespaces have no standard output");
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const ask = async (command: string): Promise<string> => {
-    child.stdin?.write(`${command}\n`);
-    for (let output = ""; ; ) {
-      const { value, done } = await lines.next();
-      if (done === true) throw new Error(`the server's namespaces ended: ${errors}`);
-      const status = /^done (\d+)$/.exec(value)?.[1];
-      if (status === "0") return output;
-      if (status !== undefined) throw new Error(`${command} ended with ${status}: ${output}${errors}`);
-      output += `${value}\n`;
-    }
-  };
-  let queue: Promise<unknown> = Promise.resolve();
-  return (command) => {
-    const answer = queue.then(() => withTimeout(ask(command), COMMAND_TIMEOUT_MS, command));
-    queue = answer.catch(() => undefined);
-    return answer;
   };
 }

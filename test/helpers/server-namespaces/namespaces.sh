@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Runs servers in a root of their own, as the first process of a pid namespace: whatever it has started ends with it.
 #
-#   unshare --mount --pid --fork --uts --ipc --kill-child --propagation private namespaces.sh ROOT STATE SERVER [ARGUMENT...]
+#   unshare --mount --pid --fork --uts --ipc --kill-child --propagation private namespaces.sh ROOT STATE HOME SERVER [ARGUMENT...]
 #
 # ROOT   a folder with a distribution; it is not written to
-# STATE  a folder that is /var/lib/incus inside
+# STATE  a folder that is HOME inside
 #
 # Lines on standard input say what to do: `start` and `stop` the server, `kill` it, or run anything else as a command, after which
 # `done STATUS` is printed.
 set -euo pipefail
 
-root=$1 state=$2
-shift 2
+root=$1 state=$2 home=$3
+shift 3
 server=("$@")
 
 mount -t tmpfs -o mode=755 namespaces /mnt
@@ -20,8 +20,8 @@ mount -t overlay -o "lowerdir=$root,upperdir=/mnt/upper,workdir=/mnt/work" overl
 root=/mnt/root
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
-mkdir -p "$root/.old" "$root/var/lib/incus"
-mount --bind "$state" "$root/var/lib/incus"
+mkdir -p "$root/.old" "$root$home"
+mount --bind "$state" "$root$home"
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
 for device in null zero full random urandom tty fuse kmsg net/tun; do
@@ -57,7 +57,7 @@ pivot_root . .old
 cd /
 umount -l /.old
 mount --make-rshared /
-hostname server
+echo server >/proc/sys/kernel/hostname
 export PATH=/usr/libexec/incus:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 
 pid=
