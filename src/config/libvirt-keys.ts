@@ -41,7 +41,8 @@ export const libvirtTable = z
     }),
     isolated: key(z.boolean().default(true), {
       meaning:
-        "Whether instances on the network or bridge can't reach each other. Set it to `false` where the runner itself is a VM there.",
+        "Whether instances on the network or bridge can't reach each other. Set it to `false` where the runner itself is a VM there, and " +
+        "with the URI of a session, which can't keep them apart.",
       example: false,
     }),
     size: key(instanceSize.prefault("c1-m2"), {
@@ -88,10 +89,21 @@ export const libvirtTable = z
     ),
     ...remoteKeys,
   })
-  .superRefine(({ name_template }, context) => {
-    if (name_template.includes("$random")) return;
-    const message = `expected a name with $random in it, but this is ${describeValue(name_template)}`;
-    context.addIssue({ code: "custom", path: ["name_template"], message });
+  .superRefine(({ name_template, uri, isolated }, context) => {
+    const refuse = (key: string, message: string): void =>
+      context.addIssue({ code: "custom", path: [key], message });
+    if (!name_template.includes("$random")) {
+      refuse(
+        "name_template",
+        `expected a name with $random in it, but this is ${describeValue(name_template)}`,
+      );
+    }
+    if (isolated && new URL(uri).pathname === "/session") {
+      refuse(
+        "isolated",
+        "a session can't keep its instances apart: write `isolated = false` if they may reach each other, or use /system",
+      );
+    }
   });
 
 const FIELDS = {

@@ -41,7 +41,8 @@ export const TINY_VOLUME = "tiny.qcow2";
 const DOMAIN_TEMPLATE = fileURLToPath(new URL("../../templates/libvirt/domain.xml.hbs", import.meta.url));
 const HOW_TO = fileURLToPath(new URL("../../docs/libvirt.md", import.meta.url));
 const HOME = "/var/lib/libvirt";
-const BRIDGE = "virbr0";
+/** Of the network `default`. */
+export const BRIDGE = "virbr0";
 const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
 const CLIENT = "CN=fleetingd";
 const START_TIMEOUT_MS = 60_000;
@@ -141,6 +142,8 @@ export async function startLibvirtServer(): Promise<LibvirtServer> {
         `virsh -q vol-create-as default ${TINY_VOLUME} 1MiB --format qcow2`,
         `virsh -q net-define ${HOME}/network.xml`,
         "virsh -q net-start default",
+        // Where clients without a `socket` in their URI look for it.
+        `mkdir -p /run/libvirt && ln -sf ${HOME}/sock/libvirt-sock /run/libvirt/`,
       ].join(" && "),
     );
     await libvirt.inside(`bash ${HOME}/leases >/dev/null 2>&1 &`);
@@ -165,6 +168,8 @@ async function writeConfig(state: string, client: string): Promise<void> {
     `unix_sock_dir = "${HOME}/sock"`,
     'auth_unix_ro = "none"',
     'auth_unix_rw = "none"',
+    'unix_sock_group = "libvirt"',
+    'unix_sock_rw_perms = "0770"',
     'listen_addr = "127.0.0.1"',
     `ca_file = "${HOME}/cacert.pem"`,
     `cert_file = "${HOME}/servercert.pem"`,

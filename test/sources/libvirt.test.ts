@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { readSource } from "../../src/config/source-keys.ts";
 import { sourceChecks } from "../../src/doctor/sources.ts";
+import { run } from "../../src/host/run.ts";
 import { waitForLogin } from "../../src/host/ssh.ts";
 import { silentLogger } from "../../src/log.ts";
 import type { LibvirtConfig } from "../../src/sources/libvirt/config.ts";
@@ -10,8 +11,10 @@ import { openLibvirt } from "../../src/sources/libvirt/libvirt.ts";
 import { volumesOf } from "../../src/sources/libvirt/tags.ts";
 import type { MachineRequest, Owner } from "../../src/sources/remote/cloud.ts";
 import { RemoteSource } from "../../src/sources/remote/remote-source.ts";
-import type { SourceData } from "../../src/sources/source.ts";
+import type { ConnectInfo, SourceData } from "../../src/sources/source.ts";
+import { openSshAccess } from "../helpers/libvirt-server/ssh-access.ts";
 import {
+  BRIDGE,
   howTo,
   type LibvirtServer,
   libvirtKeys,
@@ -41,7 +44,7 @@ describe("libvirt", { skip: needsNamespace() }, () => {
     await server.remove();
   });
 
-  const configOf = (keys: Record<string, string> = {}): LibvirtConfig => {
+  const configOf = (keys: Record<string, unknown> = {}): LibvirtConfig => {
     const result = readSource({ ...libvirtKeys(server), request_timeout: "20s", ...keys });
     if ("source" in result) return result.source as LibvirtConfig;
     throw new Error(JSON.stringify(result.findings));
@@ -148,46 +151,73 @@ describe("libvirt", { skip: needsNamespace() }, () => {
     assert.equal(Object.keys(volumesOf({ ...owner, instance: "fl-one" })).length, 2);
   });
 
-  test("a domain is logged in to with its own key, also while the daemon is away", async () => {
-    await server.giveNoLeases();
+  /** As the pool makes one. @returns how it is reached, and its deletion */
+  const makeInstance = async (id: string, config: LibvirtConfig) => {
     const owner: Owner = { daemon: "login", pool: "p" };
-    const config = configOf({ name_template: "ci-$random" });
     const cloud = await openLibvirt(config);
-    const source = new RemoteSource({
-      name: "rack",
-      type: "libvirt",
-      owner,
-      cloud,
-      config,
-      logger: silentLogger,
-    });
+    const about = { name: "rack", type: "libvirt", owner, cloud, config, logger: silentLogger };
+    const source = new RemoteSource(about);
     let data: SourceData = {};
-    const signal = AbortSignal.timeout(PATIENCE_MS);
     const save = async (saved: SourceData) => {
       data = saved;
     };
-    const context = {
-      id: "fl-login",
-      directory: "/",
-      save,
-      phase: () => undefined,
-      fellBack: () => undefined,
-    };
-    const { connectInfo } = await source.create({ ...context, signal });
-    assert.deepEqual([connectInfo.username, connectInfo.arch], ["root", "amd64"]);
-    const stored = { id: "fl-login", directory: "/", data };
-    await server.stop();
-    const login = await waitForLogin(
-      { ...connectInfo, hostKey: undefined },
-      { timeoutMs: PATIENCE_MS, signal },
-    );
-    assert.equal((await login.exec("hostname", PATIENCE_MS)).stdout.trim(), "ci-fl-login");
+    const signal = AbortSignal.timeout(PATIENCE_MS);
+    const context = { id, directory: "/", save, phase: () => undefined, fellBack: () => undefined, signal };
+    const { connectInfo } = await source.create(context);
+    return { connectInfo, remove: () => source.delete({ id, directory: "/", data }, signal) };
+  };
+  const hostnameBySsh = async (connectInfo: ConnectInfo): Promise<string> => {
+    const options = { timeoutMs: PATIENCE_MS, signal: AbortSignal.timeout(PATIENCE_MS) };
+    const login = await waitForLogin({ ...connectInfo, hostKey: undefined }, options);
+    const { stdout } = await login.exec("hostname", PATIENCE_MS);
     login.close();
-    await assert.rejects(source.delete(stored, signal), { code: "UNAVAILABLE" });
+    return stdout.trim();
+  };
+
+  test("a domain is logged in to with its own key, also while the daemon is away", async () => {
+    await server.giveNoLeases();
+    const { connectInfo, remove } = await makeInstance("fl-login", configOf({ name_template: "ci-$random" }));
+    assert.deepEqual([connectInfo.username, connectInfo.arch], ["root", "amd64"]);
+    assert.equal(await server.inside("cat /sys/class/net/vnet*/brport/isolated"), "1\n");
+    await server.stop();
+    assert.equal(await hostnameBySsh(connectInfo), "ci-fl-login");
+    await assert.rejects(remove(), { code: "UNAVAILABLE" });
     await server.start();
     assert.deepEqual(await domains(), ["ci-fl-login"]);
-    await source.delete(stored, signal);
+    await remove();
     assert.deepEqual(await domains(), []);
+  });
+
+  test("another host is asked by SSH, as the how-to says, also for a user's own session", async () => {
+    const access = await openSshAccess(server);
+    process.env["PATH"] = `${access.programs}:${process.env["PATH"]}`;
+    try {
+      const blocks = (await howTo()).map((block) => block.replaceAll("/etc/fleetingd", access.directory));
+      const blockWith = (word: string): string => blocks.find((block) => block.includes(word)) ?? "";
+      await run("sh", ["-ec", blockWith("ssh-copy-id")], { env: access.env });
+      const uri = `qemu+ssh://ci@${access.host}/system?keyfile=${access.directory}/libvirt_key`;
+      const patient = AbortSignal.timeout(PATIENCE_MS);
+      await (await openLibvirt(configOf({ uri }))).examine(patient);
+
+      await server.inside(
+        blockWith("bridge-helper").replaceAll("br0", BRIDGE).trim().split("\n").join(" && "),
+      );
+      const making = `${blockWith("pool-define-as")}virsh vol-create-as default ${TINY_VOLUME} 1MiB --format qcow2`;
+      await run("sh", ["-ec", making]);
+      const session = uri.replace("/system", "/session");
+      const keys = { uri: session, bridge: BRIDGE, isolated: false, address_from: "arp" };
+      const { connectInfo, remove } = await makeInstance("fl-session", configOf(keys));
+      assert.equal(await hostnameBySsh(connectInfo), "fl-session");
+      assert.equal(await server.inside("ps -o user= -C qemu-system-x86_64 | sort -u"), "ci\n");
+      // Why the source has to say that they are not kept apart.
+      assert.equal(await server.inside("cat /sys/class/net/tap*/brport/isolated"), "0\n");
+      assert.deepEqual(await domains(), []);
+      await remove();
+      assert.equal(await server.inside("ls /home/ci/images"), `${TINY_VOLUME}\n`);
+    } finally {
+      process.env["PATH"] = `${server.programs}:${path}`;
+      await access.remove();
+    }
   });
 
   test("a template is made as the how-to says", async () => {

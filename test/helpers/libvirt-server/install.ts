@@ -3,7 +3,17 @@
  * a second call finds everything there.
  */
 import { createHash } from "node:crypto";
-import { chmod, copyFile, mkdir, mkdtemp, readFile, rename, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  copyFile,
+  mkdir,
+  mkdtemp,
+  readFile,
+  rename,
+  rmdir,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { exists, removeTree } from "../../../src/host/files.ts";
@@ -16,19 +26,33 @@ import { prepareTinyGuest } from "../tiny-guest.ts";
 const CACHE = fileURLToPath(new URL("../../../.cache/libvirt-server", import.meta.url));
 const GUEST_INIT = fileURLToPath(new URL("guest-init.sh", import.meta.url));
 const SUITE = "trixie";
-/** Unpacked and not installed: no script of a package is run, so what those need is left out. */
+/** Unpacked and not installed: no script of a package is run, so what those would make is made here. */
 const PACKAGES = [
   ...["libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-daemon-driver-network"],
   ...["libvirt-daemon-driver-storage", "libvirt-clients", "qemu-system-x86", "qemu-utils"],
   ...["dnsmasq-base", "nftables", "iproute2", "bash", "dash", "coreutils", "findutils", "grep", "util-linux"],
-  ...["mount", "base-files", "dropbear-bin"],
+  ...["mount", "base-files", "debianutils", "dropbear-bin", "openssh-server"],
 ];
+/** Of the user `ci`, who may use libvirt and log in by SSH; the hash is what `openssl passwd -6` makes of it. */
+export const SSH_USER_PASSWORD = {
+  text: "geheim",
+  hash: "$6$fleetingd$mlBWBphYvYQS97JuzWgpzPbV9dYNxFuhU1sy.4nujBdfDtOIr1LIs.92SNXeQR1.LcDW994sPNnuhobPrVaR6.",
+};
 const USERS = [
   "root:x:0:0:root:/root:/bin/sh",
+  `ci:${SSH_USER_PASSWORD.hash}:1000:1000::/home/ci:/bin/bash`,
+  "sshd:x:100:65534::/run/sshd:/bin/false",
   "libvirt-qemu:x:64055:64055::/:/bin/false",
   "nobody:x:65534:65534::/:/bin/false",
 ];
-const GROUPS = ["root:x:0:", "libvirt-qemu:x:64055:", "kvm:x:104:", "libvirt:x:105:", "nogroup:x:65534:"];
+const GROUPS = [
+  "root:x:0:",
+  "libvirt-qemu:x:64055:",
+  "kvm:x:104:",
+  "libvirt:x:105:ci",
+  "ci:x:1000:",
+  "nogroup:x:65534:",
+];
 /** Within the test's namespaces there are no control groups, and no other users. */
 const QEMU_CONF = [
   'security_driver = "none"',
@@ -59,6 +83,9 @@ export async function prepareLibvirtServer(): Promise<string> {
       await writeFile(join(root, "etc/passwd"), `${USERS.join("\n")}\n`);
       await writeFile(join(root, "etc/group"), `${GROUPS.join("\n")}\n`);
       await writeFile(join(root, "etc/libvirt/qemu.conf"), `${QEMU_CONF.join("\n")}\n`);
+      await symlink("which.debianutils", join(root, "usr/bin/which"));
+      await rmdir(join(root, "var/run"));
+      await symlink("/run", join(root, "var/run"));
       await copyFile(tiny.kernelPath, join(scratch, "vmlinuz"));
       const guest = await packGuest(root);
       await writeFile(join(scratch, "initrd"), Buffer.concat([await readFile(tiny.initrdPath), guest]));

@@ -47,13 +47,15 @@ describe("a libvirt source's keys", () => {
 
   test("take libvirt's URIs, and no password in them", () => {
     for (const uri of [
-      "qemu:///session",
       "qemu+ssh://ci@rack7.example.org:2222/system?keyfile=/etc/fleetingd/id&no_tty=1",
       "qemu+tls://rack7.example.org/system?pkipath=/etc/fleetingd/pki",
       "qemu+unix:///system?socket=/run/libvirt/libvirt-sock",
     ]) {
       assert.equal(configOf({ uri }).uri, uri);
     }
+    const session = "qemu+ssh://ci@rack7/session?keyfile=/etc/fleetingd/id";
+    assert.equal(configOf({ uri: session, isolated: false }).uri, session);
+    assert.match(problemsOf({ uri: session }), /isolated: a session can't keep its instances apart/);
     assert.match(problemsOf({ uri: "rack7" }), /uri: expected a URI such as "qemu:\/\/\/system"/);
     assert.match(problemsOf({ uri: "xen:///system" }), /uri: expected a URI/);
     const refused = problemsOf({ uri: "qemu+ssh://ci:geheim@rack7/system" });
