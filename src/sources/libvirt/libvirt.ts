@@ -21,18 +21,11 @@ import type {
   Owner,
   StoredMachine,
 } from "../remote/cloud.ts";
-import {
-  readAddress,
-  readArchitecture,
-  readLines,
-  readTemplate,
-  readVolumes,
-  sizeInBytes,
-  type Template,
-} from "./answers.ts";
+import { readAddress, readLines, readVolumes, sizeInBytes, type Template } from "./answers.ts";
 import type { AddressSource, LibvirtConfig } from "./config.ts";
 import { type DomainTemplate, domainName, domainValues, loadDomainTemplate } from "./domain-xml.ts";
 import { isAbsent } from "./errors.ts";
+import { type Emulation, LibvirtHost } from "./host.ts";
 import {
   instanceOfVolume,
   macAddressOf,
@@ -44,8 +37,6 @@ import {
 } from "./tags.ts";
 import { type Command, Virsh } from "./virsh.ts";
 
-/** How long a template's volume, once looked up, stays known. */
-const TEMPLATE_AGE_MS = 60_000;
 const FIRST_ADDRESS_MS = 500;
 const ADDRESS_MS = 2_000;
 const ADDRESS_SOURCES: readonly AddressSource[] = ["lease", "agent", "arp"];
@@ -59,23 +50,17 @@ export async function openLibvirt(config: LibvirtConfig): Promise<Libvirt> {
   return new Libvirt(config, await loadDomainTemplate(config));
 }
 
-interface Host {
-  domainType: "kvm" | "qemu";
-  arch: string | undefined;
-}
-
 export class Libvirt implements Cloud {
   readonly description: string;
   readonly fingerprint: string;
   readonly #config: LibvirtConfig;
   readonly #domain: DomainTemplate;
   readonly #virsh: Virsh;
+  readonly #host: LibvirtHost;
   /** Creations that the daemon works at: until their end it deletes nothing. */
   readonly #underway = new Map<string, Promise<unknown>>();
   /** Of every domain that there is, by its UUID; undefined: it is not ours. */
   readonly #tags = new Map<string, Tag | undefined>();
-  #host: Promise<Host> | undefined;
-  #template: { found: Template; at: number } | undefined;
 
   constructor(config: LibvirtConfig, domain: DomainTemplate) {
     this.#config = config;
@@ -83,6 +68,7 @@ export class Libvirt implements Cloud {
     const { uri, requestTimeoutMs } = config;
     this.description = `the libvirt daemon ${uri}`;
     this.#virsh = new Virsh({ uri, requestTimeoutMs, description: this.description });
+    this.#host = new LibvirtHost(config, this.#virsh, this.description);
     this.fingerprint = fingerprintOf(config, domain);
   }
 
@@ -90,18 +76,19 @@ export class Libvirt implements Cloud {
     const { id, owner, signal } = request;
     const tag: Tag = { ...owner, instance: id };
     const { storagePool } = this.#config;
-    const [host, template] = [await this.#lookAtHost(signal), await this.#findTemplate(signal)];
+    const { arch, domainType } = await this.#host.emulation(signal);
+    const template = await this.#host.template(signal);
     await request.save({ storagePool });
     signal.throwIfAborted();
     request.phase("create");
     // Not ended by the signal: whoever deletes must know what the daemon is at.
-    const creation = this.#make(tag, request.authorizedKey, template, host);
+    const creation = this.#make(tag, request.authorizedKey, template, domainType);
     this.#underway.set(id, creation);
     await abortable(creation, signal, "cancelled while libvirt made a domain");
     this.#underway.delete(id);
     request.phase("address");
     const address = await this.#address(tag, signal);
-    return { address, ...(host.arch === undefined ? {} : { arch: host.arch }) };
+    return { address, ...(arch === undefined ? {} : { arch }) };
   }
 
   async remove({ id, owner, data }: StoredMachine, signal: AbortSignal): Promise<void> {
@@ -144,65 +131,22 @@ export class Libvirt implements Cloud {
     return [...machines.values()];
   }
 
-  /** What machines are made of, as far as it can be looked at without making one. @throws what is wrong */
   async examine(signal: AbortSignal): Promise<void> {
-    const { bridge, network, storagePool } = this.#config;
-    await this.#findTemplate(signal);
-    await this.#virsh.ask([["vol-list", storagePool]], { signal });
-    if (bridge !== undefined) return;
-    const [about = ""] = await this.#virsh.ask([["net-info", network]], { signal });
-    if (/^Active:\s+yes$/m.test(about)) return;
-    throw new FleetingdError(
-      "INVALID_CONFIG",
-      `the network ${network} of ${this.description} is not active`,
-      {
-        hint: "Start it and let it start with the host: `virsh net-start` and `virsh net-autostart`.",
-      },
-    );
+    await this.#host.examine(signal);
   }
 
-  #lookAtHost(signal: AbortSignal): Promise<Host> {
-    this.#host ??= this.#readHost();
-    this.#host.catch(() => {
-      this.#host = undefined;
-    });
-    return abortable(this.#host, signal, "cancelled while libvirt was asked for its host");
-  }
-
-  async #readHost(): Promise<Host> {
-    const { domainType } = this.#config;
-    const capabilitiesOf = async (type: Host["domainType"]): Promise<Host> => {
-      const command = ["domcapabilities", "--virttype", type];
-      const [xml = ""] = await this.#virsh.ask([command], { signal: undefined });
-      return { domainType: type, arch: readArchitecture(xml) };
-    };
-    if (domainType !== "auto") return capabilitiesOf(domainType);
-    try {
-      return await capabilitiesOf("kvm");
-    } catch (error) {
-      if (error instanceof FleetingdError && error.code === "INVALID_CONFIG") return capabilitiesOf("qemu");
-      throw error;
-    }
-  }
-
-  async #findTemplate(signal: AbortSignal): Promise<Template> {
-    const { image, storagePool } = this.#config;
-    if (this.#template !== undefined && performance.now() - this.#template.at < TEMPLATE_AGE_MS)
-      return this.#template.found;
-    const inPool = image.startsWith("/") ? [] : ["--pool", storagePool];
-    const [xml = ""] = await this.#virsh.ask([["vol-dumpxml", ...inPool, image]], { signal });
-    const found = readTemplate(xml, image);
-    this.#template = { found, at: performance.now() };
-    return found;
-  }
-
-  async #make(tag: Tag, authorizedKey: string | undefined, template: Template, host: Host): Promise<void> {
+  async #make(
+    tag: Tag,
+    authorizedKey: string | undefined,
+    template: Template,
+    domainType: Emulation["domainType"],
+  ): Promise<void> {
     const { storagePool, diskSize, requestTimeoutMs } = this.#config;
     const scratch = await mkdtemp(join(tmpdir(), "fleetingd-libvirt-"));
     try {
       const [seedPath, xmlPath] = [join(scratch, "seed.iso"), join(scratch, "domain.xml")];
       await writeSeed(seedPath, this.#seed(tag.instance, authorizedKey));
-      await writeFile(xmlPath, this.#domain.render(domainValues(this.#config, tag, host.domainType)), {
+      await writeFile(xmlPath, this.#domain.render(domainValues(this.#config, tag, domainType)), {
         mode: 0o600,
       });
       const { disk, seed } = volumesOf(tag);
@@ -219,8 +163,7 @@ export class Libvirt implements Cloud {
       const timeoutMs = CREATE_TIMEOUTS * requestTimeoutMs;
       await this.#virsh.ask(commands, { signal: undefined, timeoutMs });
     } catch (error) {
-      // It may have been removed, or made anew.
-      this.#template = undefined;
+      this.#host.forgetTemplate();
       throw error;
     } finally {
       await removeTree(scratch);
