@@ -2,7 +2,8 @@
 import type { Config, PoolConfig, PoolSource } from "../config/types.ts";
 import { createLimiter } from "../pool/limiter.ts";
 import { Pool } from "../pool/pool.ts";
-import { CompositeSource, type Part } from "../sources/composite/composite.ts";
+import { CompositeSource } from "../sources/composite/composite.ts";
+import type { Part } from "../sources/composite/member.ts";
 import type { GoldenImages } from "../sources/local/golden-images.ts";
 import type { Snapshots } from "../sources/local/snapshots.ts";
 import { LOCAL } from "../sources/source.ts";

@@ -1,12 +1,11 @@
 /**
  * Several sources as one, asked in their order: what has no room or fails is passed over, and asked again after a while.
  *
- * Which source an instance is of stands in its data; until that is saved it is known here.
+ * Which source an instance is of stands in its data; until that is saved its member knows it.
  */
 import { describeError, FleetingdError, messageOf } from "../../errors.ts";
 import { sleep } from "../../host/wait.ts";
 import type { Logger } from "../../log.ts";
-import { Health } from "../remote/health.ts";
 import {
   type CheckedInstance,
   type CheckOptions,
@@ -20,17 +19,7 @@ import {
   sourceOf,
 } from "../source.ts";
 import { choose, sharesOf } from "./choose.ts";
-import { type Limit, Places } from "./places.ts";
-
-export interface Part {
-  source: Source;
-  type: string;
-  limits: { creates: Limit; deletes: Limit };
-  /** Undefined: as many as the source itself bears. */
-  maxInstances: number | undefined;
-  warmInstances: number | undefined;
-  costPerHour: number;
-}
+import { Member, type Part } from "./member.ts";
 
 export interface CompositeOptions {
   /** In the order in which they are asked. */
@@ -47,30 +36,14 @@ const LONGEST_WAIT_MS = 5 * 60_000;
 /** Of two that cost the same the later one is the dearer. */
 const POSITION_COST = 1e-6;
 
-interface Member extends Part {
-  creates: Places;
-  deletes: Places;
-  health: Health;
-  /** As it said last, less what was begun since. */
-  room: Room | undefined;
-}
-
 export class CompositeSource implements Source {
   readonly name: string;
   readonly #members: readonly Member[];
   readonly #options: CompositeOptions;
-  /** Whose each instance is, from the beginning of `create`, or `resume`, to the end of `delete`. */
-  readonly #placed = new Map<string, Member>();
 
   constructor(options: CompositeOptions) {
     this.#options = options;
-    this.#members = options.parts.map((part) => ({
-      ...part,
-      creates: new Places(part.limits.creates),
-      deletes: new Places(part.limits.deletes),
-      health: new Health(),
-      room: undefined,
-    }));
+    this.#members = options.parts.map((part) => new Member(part));
     this.name = options.parts.map(({ source }) => source.name).join(", ");
   }
 
@@ -149,7 +122,7 @@ export class CompositeSource implements Source {
 
   async delete(instance: StoredInstance, signal: AbortSignal): Promise<void> {
     const { id } = instance;
-    const member = this.#placed.get(id) ?? this.#memberOf(instance.data);
+    const member = this.#holderOf(id) ?? this.#memberOf(instance.data);
     if (member === undefined && Object.keys(instance.data).length > 0) {
       const name = sourceOf(instance.data);
       throw new FleetingdError(
@@ -163,52 +136,31 @@ export class CompositeSource implements Source {
     if (member !== undefined) {
       await member.deletes.within(signal, () => member.source.delete(instance, signal));
     }
-    this.#placed.delete(id);
+    member?.instances.delete(id);
   }
 
   async resume(instance: StoredInstance): Promise<boolean> {
     const member = this.#memberOf(instance.data);
     if (member === undefined) return false;
-    this.#placed.set(instance.id, member);
+    this.#give(instance.id, member);
     return member.source.resume(instance);
   }
 
   async room(): Promise<Room> {
-    await Promise.all(this.#members.map((member) => this.#look(member)));
+    await Promise.all(this.#members.map((member) => member.look()));
     const reason = (): string => this.#reason();
     return {
-      vms: this.#members.reduce((sum, member) => sum + this.#roomOf(member), 0),
+      vms: this.#members.reduce((sum, member) => sum + member.room, 0),
       // What was begun meanwhile may have taken the room.
       get reason() {
         return reason();
       },
-      isScarce: this.#members.every(({ room }) => room?.isScarce === true),
+      isScarce: this.#members.every(({ isScarce }) => isScarce),
     };
   }
 
   status(): readonly SourceStatus[] {
-    return this.#members.flatMap((member) => {
-      const { source, type, costPerHour, maxInstances } = member;
-      const own = source.status?.()[0];
-      const instances = this.#countOf(member);
-      const trouble = troubleOf(member);
-      const problem = own?.problem ?? this.#problemOf(member);
-      return [
-        {
-          name: source.name,
-          type,
-          state:
-            own !== undefined && own.state !== "ok"
-              ? own.state
-              : (trouble?.state ?? (problem === undefined ? "ok" : "full")),
-          problem,
-          retryInMs: Math.max(own?.retryInMs ?? 0, trouble?.retryInMs ?? 0),
-          instances,
-          maxInstances: maxInstances ?? own?.maxInstances,
-          costPerHour,
-        },
-      ];
-    });
+    return this.#members.map((member) => member.status());
   }
 
   /** Waits for room: others may have taken what there was a moment ago. */
@@ -218,8 +170,8 @@ export class CompositeSource implements Source {
       const member = this.#choose(context, tried);
       if (member !== undefined) {
         // At once: the next to be placed counts with it.
-        this.#placed.set(context.id, member);
-        if (member.room !== undefined) member.room.vms -= 1;
+        this.#give(context.id, member);
+        member.taken();
         return member;
       }
       if (performance.now() >= deadline) {
@@ -236,55 +188,30 @@ export class CompositeSource implements Source {
       this.#options.warmInstances(),
     );
     const candidates = this.#members.map((member, index) => ({
-      room: tried.has(member) ? 0 : this.#roomOf(member),
+      room: tried.has(member) ? 0 : member.room,
       share: shares[index] ?? 0,
-      unclaimed: idle.filter((other) => other !== id && this.#placed.get(other) === member).length,
+      unclaimed: idle.filter((other) => other !== id && member.instances.has(other)).length,
     }));
     return this.#members[choose(candidates, !idle.includes(id)) ?? -1];
   }
 
   #able(tried: ReadonlySet<Member>): Member[] {
-    return this.#members.filter((member) => !tried.has(member) && this.#roomOf(member) > 0);
-  }
-
-  async #look(member: Member): Promise<void> {
-    try {
-      member.room = await member.source.room?.();
-    } catch (error) {
-      member.room = {
-        vms: 0,
-        isScarce: true,
-        reason: `what it has could not be read: ${describeError(error)}`,
-      };
-    }
-  }
-
-  #roomOf(member: Member): number {
-    if (troubleOf(member) !== undefined) return 0;
-    const left = (member.maxInstances ?? Number.MAX_SAFE_INTEGER) - this.#countOf(member);
-    return Math.max(0, Math.min(left, member.room?.vms ?? left));
+    return this.#members.filter((member) => !tried.has(member) && member.room > 0);
   }
 
   #reason(): string {
     return this.#members
-      .map((member) => `${member.source.name}: ${this.#problemOf(member) ?? "it has room"}`)
+      .map((member) => `${member.source.name}: ${member.problem ?? "it has room"}`)
       .join("; ");
   }
 
-  #problemOf(member: Member): string | undefined {
-    const { room, maxInstances } = member;
-    const trouble = troubleOf(member);
-    if (trouble !== undefined) return trouble.problem;
-    if (maxInstances !== undefined && this.#countOf(member) >= maxInstances) {
-      return `it is at its maximum of ${maxInstances} instances`;
-    }
-    return room !== undefined && room.vms < 1 ? room.reason : undefined;
+  #give(id: string, member: Member): void {
+    this.#holderOf(id)?.instances.delete(id);
+    member.instances.add(id);
   }
 
-  #countOf(member: Member): number {
-    let count = 0;
-    for (const one of this.#placed.values()) if (one === member) count++;
-    return count;
+  #holderOf(id: string): Member | undefined {
+    return this.#members.find(({ instances }) => instances.has(id));
   }
 
   #memberOf(data: SourceData): Member | undefined {
@@ -313,9 +240,4 @@ export class CompositeSource implements Source {
       throw cause;
     }
   }
-}
-
-/** What it failed of lately: undefined again when it may be asked. */
-function troubleOf({ health: { trouble } }: Member): Health["trouble"] {
-  return trouble !== undefined && trouble.retryInMs > 0 ? trouble : undefined;
 }
