@@ -93,7 +93,7 @@ export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger
         arch: info.arch,
         protocol: info.protocol,
         username: info.username,
-        password: "",
+        password: info.password ?? "",
         key: Buffer.from(info.privateKey),
         externalAddress: info.address,
         internalAddress: info.address,

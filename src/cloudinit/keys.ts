@@ -1,5 +1,6 @@
 /** SSH key pairs: ed25519 only, in the OpenSSH format that Node's and Go's libraries both read. */
 import ssh2 from "ssh2";
+import { FleetingdError } from "../errors.ts";
 
 export interface SshKeyPair {
   /** PEM. */
@@ -15,4 +16,13 @@ export function generateSshKeyPair(comment: string): SshKeyPair {
     if (ssh2.utils.parseKey(pair.private) instanceof Error) continue;
     return { privateKey: pair.private, publicKey: pair.public };
   }
+}
+
+/** @throws FleetingdError INVALID_CONFIG if it is no private key, or needs a passphrase */
+export function publicKeyOf(privateKey: string): string {
+  const key = ssh2.utils.parseKey(privateKey);
+  if (key instanceof Error) {
+    throw new FleetingdError("INVALID_CONFIG", `the private key can't be used: ${key.message}`);
+  }
+  return `${key.type} ${key.getPublicSSH().toString("base64")}`;
 }

@@ -7,8 +7,14 @@ import { openstackTable, toOpenStackConfig } from "./openstack-keys.ts";
 import { deepFreeze } from "./rename.ts";
 import { readTyped } from "./typed-table.ts";
 import type { SourceConfig } from "./types.ts";
+import { toVcdConfig, vcdTable } from "./vcd-keys.ts";
 
-export const sourceTables = { incus: incusTable, libvirt: libvirtTable, openstack: openstackTable } as const;
+export const sourceTables = {
+  incus: incusTable,
+  libvirt: libvirtTable,
+  openstack: openstackTable,
+  vcd: vcdTable,
+} as const;
 export type SourceType = keyof typeof sourceTables;
 
 /** The source that a table means, or all that is wrong with it. */
@@ -21,7 +27,8 @@ export function readSource(input: unknown): { source: SourceConfig } | { finding
 type SourceTable =
   | Parameters<typeof toIncusConfig>[0]
   | Parameters<typeof toLibvirtConfig>[0]
-  | Parameters<typeof toOpenStackConfig>[0];
+  | Parameters<typeof toOpenStackConfig>[0]
+  | Parameters<typeof toVcdConfig>[0];
 
 function toSourceConfig(table: SourceTable): SourceConfig {
   switch (table.type) {
@@ -31,5 +38,7 @@ function toSourceConfig(table: SourceTable): SourceConfig {
       return toLibvirtConfig(table);
     case "openstack":
       return toOpenStackConfig(table);
+    case "vcd":
+      return toVcdConfig(table);
   }
 }

@@ -9,6 +9,7 @@ import type { VmSubnet } from "../network/slots.ts";
 import type { IncusConfig } from "../sources/incus/config.ts";
 import type { LibvirtConfig } from "../sources/libvirt/config.ts";
 import type { OpenStackConfig } from "../sources/openstack/config.ts";
+import type { VcdConfig } from "../sources/vcd/config.ts";
 import type { ListenAddress, PageAddress } from "./values.ts";
 
 export interface Config {
@@ -142,7 +143,7 @@ export interface PoolConfig {
 }
 
 /** A cloud and what its instances are made of; the clouds' own types. */
-export type SourceConfig = IncusConfig | LibvirtConfig | OpenStackConfig;
+export type SourceConfig = IncusConfig | LibvirtConfig | OpenStackConfig | VcdConfig;
 
 /** Where a base image comes from; the images' own type, under the name that it has in the configuration. */
 export type ImageConfig = ImageSource;

@@ -73,6 +73,13 @@ export const rootDevice = matching(
   'a device such as "/dev/vda1" or "LABEL=root"',
 );
 
+/** A text that no message may show. */
+export const secret: z.ZodType<string, unknown> = z.unknown().transform((value, context) => {
+  if (typeof value === "string" && value.trim() !== "") return value.trim();
+  context.addIssue({ code: "custom", message: "expected a text that is not empty" });
+  return z.NEVER;
+});
+
 /** An `http:` or `https:` URL, without a slash at its end. */
 export const mirrorUrl = checkedString((text) => {
   const url = URL.canParse(text) ? new URL(text) : undefined;

@@ -10,6 +10,7 @@ import { openLibvirt } from "../sources/libvirt/libvirt.ts";
 import { OpenStackCloud } from "../sources/openstack/openstack.ts";
 import type { Cloud } from "../sources/remote/cloud.ts";
 import { RemoteSource } from "../sources/remote/remote-source.ts";
+import { VcdCloud } from "../sources/vcd/vcd.ts";
 
 const ID_FILE = "daemon-id";
 
@@ -80,6 +81,8 @@ export async function openCloud(config: SourceConfig, logger: Logger): Promise<C
       return openLibvirt(config);
     case "openstack":
       return new OpenStackCloud({ config, environment: process.env });
+    case "vcd":
+      return new VcdCloud(config);
   }
 }
 

@@ -8,6 +8,8 @@ import { sleep } from "./wait.ts";
 export interface HttpOptions {
   /** PEM certificates that the server's may be of; default: those that Node trusts. */
   certificateAuthority?: string | undefined;
+  /** Accepts whoever answers. */
+  insecure?: boolean;
   signal?: AbortSignal | undefined;
   /** How long a server may be silent, to connect or between two pieces of its answer. Default 30 s. */
   silenceMs?: number | undefined;
@@ -78,7 +80,10 @@ export async function openHttp(
       response: silenceMs,
       socket: silenceMs,
     },
-    ...(certificateAuthority === undefined ? {} : { https: { certificateAuthority } }),
+    https: {
+      rejectUnauthorized: options.insecure !== true,
+      ...(certificateAuthority === undefined ? {} : { certificateAuthority }),
+    },
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
   // An error between the header and the first read of the body would otherwise end the process; the read reports it.

@@ -15,15 +15,16 @@
  */
 import { randomInt } from "node:crypto";
 import { z } from "zod";
-import type { ConnectInfo, SourceData } from "../sources/source.ts";
+import { type ConnectInfo, PROTOCOLS, type SourceData } from "../sources/source.ts";
 
 export const RECORD_VERSION = 1;
 
 const connectInfoSchema = z.object({
   os: z.string(),
   arch: z.string(),
-  protocol: z.literal("ssh"),
+  protocol: z.enum(PROTOCOLS),
   username: z.string(),
+  password: z.string().optional(),
   privateKey: z.string(),
   address: z.string(),
   port: z.number().int(),

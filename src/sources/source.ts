@@ -12,12 +12,18 @@
  *   says whether its machine still lives, which it then takes over. When it throws, that is not known; `delete` works all the same.
  */
 
+/** By what a runner connects: SSH, or Windows' own remote management. */
+export const PROTOCOLS = ["ssh", "winrm", "winrm+https"] as const;
+export type Protocol = (typeof PROTOCOLS)[number];
+
 /** How to reach an instance. */
 export interface ConnectInfo {
   os: string;
   arch: string;
-  protocol: "ssh";
+  protocol: Protocol;
   username: string;
+  /** Set where there is one; a key is preferred by whoever connects by SSH. */
+  password?: string | undefined;
   /** OpenSSH private key, PEM. */
   privateKey: string;
   address: string;

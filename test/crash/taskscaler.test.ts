@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 import { waitFor } from "../../src/host/wait.ts";
 import { PLUGIN, type TestDaemon } from "../helpers/daemon.ts";
-import { runGoTests } from "../helpers/go-tests.ts";
+import { runPluginTests } from "../helpers/go-tests.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { createStandInWorld, STAND_IN_POOL, type StandInWorld } from "../helpers/stand-in-world.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
@@ -36,7 +36,7 @@ describe("the task scaler's tasks", { skip: needsNamespace() }, () => {
       daemon.client.close();
       daemon = await world.start({ pool: POOL, ephemeral: true });
     });
-    const output = await runGoTests({
+    const output = await runPluginTests({
       module: "taskscaler",
       pluginPath: PLUGIN,
       config: { pool: STAND_IN_POOL, socket: daemon.socket },

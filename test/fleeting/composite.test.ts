@@ -6,7 +6,7 @@ import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
 import { State } from "../../src/gen/fleeting.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import { logIn, PLUGIN, poolToml, startTestDaemon, type TestDaemon, tableToml } from "../helpers/daemon.ts";
-import { goMissing, runGoTests } from "../helpers/go-tests.ts";
+import { goMissing, runPluginTests } from "../helpers/go-tests.ts";
 import { type IncusServer, incusKeys, startIncusServer } from "../helpers/incus-server.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
@@ -105,7 +105,7 @@ describe("a pool that overflows to Incus", { skip: missing ?? needsNamespace() }
   });
 
   test("the fleeting library takes it for one group", async () => {
-    const output = await runGoTests({
+    const output = await runPluginTests({
       module: "provisioning",
       run: "^TestProvisioning$",
       pluginPath: PLUGIN,

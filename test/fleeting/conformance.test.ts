@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { PLUGIN, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
-import { type GoTestsOptions, goMissing, runGoTests } from "../helpers/go-tests.ts";
+import { goMissing, type PluginTestsOptions, runPluginTests } from "../helpers/go-tests.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 
@@ -25,8 +25,8 @@ describe("real VMs, judged by the fleeting library", { skip: missing ?? needsNam
   });
   after(async () => assert.ok(await daemon?.stop(), daemon?.log()));
 
-  const judge = async (module: GoTestsOptions["module"], run: string): Promise<void> => {
-    const output = await runGoTests({
+  const judge = async (module: PluginTestsOptions["module"], run: string): Promise<void> => {
+    const output = await runPluginTests({
       module,
       run: `^${run}$`,
       pluginPath: PLUGIN,

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { goMissing, runGoTests } from "../helpers/go-tests.ts";
+import { goMissing, runPluginTests } from "../helpers/go-tests.ts";
 import { createWorld, type StandInDaemon, startStandInDaemon } from "../helpers/stand-in-daemon.ts";
 import { createSshMachines } from "../helpers/stand-in-ssh.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
@@ -38,7 +38,7 @@ describe("the plugin, judged by the fleeting library", { skip }, async () => {
   };
 
   test("the library's conformance test", async () => {
-    const output = await runGoTests({
+    const output = await runPluginTests({
       module: "provisioning",
       pluginPath: PLUGIN,
       config: { socket },
@@ -52,7 +52,7 @@ describe("the plugin, judged by the fleeting library", { skip }, async () => {
   });
 
   test("a go-plugin host that wants mutual TLS", async () => {
-    const output = await runGoTests({
+    const output = await runPluginTests({
       module: "provisioning",
       pluginPath: PLUGIN,
       config: { socket },
@@ -65,7 +65,7 @@ describe("the plugin, judged by the fleeting library", { skip }, async () => {
   });
 
   test("the real task scaler: three tasks, each on an instance of its own", async () => {
-    const output = await runGoTests({
+    const output = await runPluginTests({
       module: "taskscaler",
       pluginPath: PLUGIN,
       config: { socket },

@@ -42,4 +42,5 @@ await installOpenStack();
 say("Go modules");
 await buildGoTests("provisioning");
 await buildGoTests("taskscaler");
+await buildGoTests("vcd-client");
 await buildStandInVm();

@@ -1,21 +1,29 @@
-/** Runs the Go tests of test/fleeting against a plugin: the fleeting library itself is the judge. */
+/** Runs tests that are written in Go, where another's Go library is the judge: GitLab's of a plugin, VMware's of the stand-in for its server. */
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 
-/** A folder of test/fleeting: a Go module of its own, since the libraries' versions belong together in pairs. */
-export type GoModule = "provisioning" | "taskscaler";
+/** Go modules of their own, since the libraries' versions belong together. */
+const MODULES = {
+  provisioning: "../fleeting/provisioning",
+  taskscaler: "../fleeting/taskscaler",
+  "vcd-client": "../sources/vcd-client",
+} as const;
+export type GoModule = keyof typeof MODULES;
 
-export interface GoTestsOptions {
+interface GoTestsOptions {
   module: GoModule;
-  /** The plugin's executable. */
-  pluginPath: string;
-  /** `plugin_config`. */
-  config: unknown;
   /** Besides this process's own environment. */
   env?: Readonly<Record<string, string>>;
   /** A regular expression of test names; all if not given. */
   run?: string;
   timeoutMs: number;
+}
+
+export interface PluginTestsOptions extends GoTestsOptions {
+  /** The plugin's executable. */
+  pluginPath: string;
+  /** `plugin_config`. */
+  config: unknown;
 }
 
 export const GO_BUILD_TIMEOUT_MS = 600_000;
@@ -52,25 +60,27 @@ export async function buildGoTests(module: GoModule): Promise<string> {
  * @returns Their output.
  * @throws ExecaError with the output if one fails, or after `timeoutMs` with a dump of all goroutines.
  */
-export async function runGoTests(options: GoTestsOptions): Promise<string> {
-  const program = await buildGoTests(options.module);
-  const seconds = Math.ceil(options.timeoutMs / 1000);
+export async function runGoTests({ module, env, run, timeoutMs }: GoTestsOptions): Promise<string> {
+  const program = await buildGoTests(module);
+  const seconds = Math.ceil(timeoutMs / 1000);
   const args = ["-test.v", "-test.failfast", "-test.count=1", `-test.timeout=${seconds}s`];
-  if (options.run !== undefined) args.push(`-test.run=${options.run}`);
+  if (run !== undefined) args.push(`-test.run=${run}`);
   const { all } = await execa(program, args, {
     all: true,
-    cwd: moduleDirectory(options.module),
-    env: {
-      ...options.env,
-      FLEETING_TEST_PLUGIN: options.pluginPath,
-      FLEETING_TEST_CONFIG: JSON.stringify(options.config),
-    },
+    cwd: moduleDirectory(module),
+    env: { ...env },
     // Go's own timeout comes first and says where it hangs.
-    timeout: options.timeoutMs + 10_000,
+    timeout: timeoutMs + 10_000,
   });
   return all;
 }
 
+/** The same with a plugin that is tested. */
+export function runPluginTests({ pluginPath, config, env, ...options }: PluginTestsOptions): Promise<string> {
+  const plugin = { FLEETING_TEST_PLUGIN: pluginPath, FLEETING_TEST_CONFIG: JSON.stringify(config) };
+  return runGoTests({ ...options, env: { ...env, ...plugin } });
+}
+
 function moduleDirectory(module: GoModule): string {
-  return fileURLToPath(new URL(`../fleeting/${module}`, import.meta.url));
+  return fileURLToPath(new URL(MODULES[module], import.meta.url));
 }

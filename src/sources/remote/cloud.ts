@@ -12,6 +12,8 @@
  *   for what this cloud does not have (image, flavor, network), UNAVAILABLE for what may work later.
  */
 
+import type { Protocol } from "../source.ts";
+
 /** Whose machines they are. */
 export interface Owner {
   /** Of this daemon alone, and the same after a restart. */
@@ -36,8 +38,12 @@ export interface MachineRequest {
 
 export interface MachineAddress {
   address: string;
-  /** Default 22. */
+  /** Default `ssh`. */
+  protocol?: Protocol;
+  /** Default 22; other protocols have none. */
   port?: number;
+  /** Where a login needs one, or may use it. */
+  password?: string;
   /** Default: the configured one. */
   username?: string;
   /** Default `linux`. */

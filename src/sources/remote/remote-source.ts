@@ -8,6 +8,7 @@ import { readFile } from "node:fs/promises";
 import { generateSshKeyPair } from "../../cloudinit/keys.ts";
 import { FleetingdError } from "../../errors.ts";
 import { readSshBanner, waitForLogin } from "../../host/ssh.ts";
+import { askWinRm, waitForWinRm } from "../../host/winrm.ts";
 import type { Logger } from "../../log.ts";
 import type {
   CheckedInstance,
@@ -99,9 +100,10 @@ export class RemoteSource implements Source {
       const connectInfo: ConnectInfo = {
         os: machine.os ?? "linux",
         arch: machine.arch ?? "amd64",
-        protocol: "ssh",
+        protocol: machine.protocol ?? "ssh",
         username: config.username ?? machine.username ?? DEFAULT_USERNAME,
         privateKey: key.privateKey,
+        ...(machine.password === undefined ? {} : { password: machine.password }),
         address: machine.address,
         port: machine.port ?? SSH_PORT,
       };
@@ -152,7 +154,8 @@ export class RemoteSource implements Source {
   }
 
   async check({ connectInfo }: CheckedInstance, { answerMs, signal }: CheckOptions): Promise<undefined> {
-    await readSshBanner(connectInfo, { timeoutMs: answerMs, signal });
+    if (connectInfo.protocol === "ssh") await readSshBanner(connectInfo, { timeoutMs: answerMs, signal });
+    else await askWinRm(connectInfo, AbortSignal.any([signal, AbortSignal.timeout(answerMs)]));
     return undefined;
   }
 
@@ -219,6 +222,7 @@ function machineOf(data: SourceData): MachineData | undefined {
 
 /** A machine whose key only the runner has can't be logged in to: that its SSH server answers must do. */
 async function logIn(info: ConnectInfo, options: { timeoutMs: number; signal: AbortSignal }): Promise<void> {
+  if (info.protocol !== "ssh") return waitForWinRm(info, options);
   // The machine makes its own host key, which nobody knows beforehand.
   const login = await waitForLogin({ ...info, hostKey: undefined }, options);
   login.close();
