@@ -59,9 +59,10 @@ export const TABLES: Readonly<Record<string, Shape>> = {
   plugin: pluginTable.shape,
 };
 
-/** What all sources have is said once. */
+/** What all sources have is said once; what one has in its own way is said there as well. */
 function withoutCommon(shape: Shape): Shape {
-  return Object.fromEntries(Object.entries(shape).filter(([name]) => !(name in remoteKeys)));
+  const common = new Map<string, unknown>(Object.entries(remoteKeys));
+  return Object.fromEntries(Object.entries(shape).filter(([name, schema]) => common.get(name) !== schema));
 }
 
 export interface DocumentedKey extends KeyDoc {

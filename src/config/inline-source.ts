@@ -19,6 +19,8 @@ interface OtherPlugin {
   defaults: Input;
   /** Keys that say nothing here, and the only value that they may have. */
   fixed: Readonly<Record<string, { value: unknown; why: string }>>;
+  /** Keys of what is done here without being told: docs/ says how. */
+  unneeded?: readonly string[];
 }
 
 /** Of a source for which there is no other plugin: its own keys, with its type before them. */
@@ -37,6 +39,20 @@ const PLUGINS: readonly OtherPlugin[] = [
     names: {},
     defaults: { max_instances: 1_000 },
     fixed: {},
+  },
+  {
+    type: "vcd",
+    marker: "virtual_datacenter",
+    group: "instance_group_name",
+    names: { name: "description" },
+    defaults: { max_instances: 1_000, create_timeout: "20m" },
+    fixed: {},
+    unneeded: [
+      "debug_server_addr",
+      "max_concurrent_operations",
+      "session_refresh_interval",
+      "startup_cleanup_timeout",
+    ],
   },
   {
     type: "incus",
@@ -67,9 +83,6 @@ const PLUGINS: readonly OtherPlugin[] = [
   },
 ];
 
-/** Plugins for whose clouds there is no source: a key that only they have, and the cloud. */
-const UNKNOWN_CLOUDS: Readonly<Record<string, string>> = { virtual_datacenter: "VMware Cloud Director" };
-
 /** What is the same in both: the pool's. */
 const POOL_KEYS = new Set(Object.keys(poolTable.shape));
 
@@ -84,11 +97,9 @@ interface InlineSource {
  * @returns `rest`, which has keys of ours instead; `sources` has the one that it names
  */
 export function takeInlineSource(input: Input): InlineSource | undefined {
-  const unknown = Object.keys(UNKNOWN_CLOUDS).find((key) => key in input);
-  if (unknown !== undefined) return { rest: input, sources: {}, findings: [noSuchCloud(unknown)] };
   const plugin = PLUGINS.find(({ marker }) => Object.keys(input).some((key) => key.startsWith(marker)));
   if (plugin === undefined) return undefined;
-  const { type, group, names, defaults, fixed } = plugin;
+  const { type, group, names, defaults, fixed, unneeded = [] } = plugin;
   const table = new Set(Object.keys(sourceTables[type].shape));
   // Another plugin's word for a key is the only one that counts: `image` beside `incus_image` is the pool's.
   const renamed = new Set(Object.values(names));
@@ -103,7 +114,7 @@ export function takeInlineSource(input: Input): InlineSource | undefined {
     const name = ours(key);
     if (name !== undefined) source[name] = value;
     else if (key === group) rest["group"] = input["group"] ?? value;
-    else if (!Object.hasOwn(fixed, key)) rest[key] = value;
+    else if (!Object.hasOwn(fixed, key) && !unneeded.includes(key)) rest[key] = value;
   }
   const findings = wrongFixed(input, fixed);
   const read = readSource(source);
@@ -128,12 +139,4 @@ function inTheirWords({ path, text }: Finding, names: OtherPlugin["names"]): Fin
   const [first, ...others] = path;
   const [theirs] = Object.entries(names).find(([, name]) => name === first) ?? [first];
   return { path: theirs === undefined ? path : [theirs, ...others], text };
-}
-
-function noSuchCloud(key: string): Finding {
-  const types = Object.keys(sourceTables).map((type) => JSON.stringify(type));
-  return {
-    path: [key],
-    text: `there is no source for ${UNKNOWN_CLOUDS[key]} in this version; write the name of a pool of the daemon's configuration (pool = "…") instead, whose sources may be the host itself or of type ${types.join(" or ")}`,
-  };
 }

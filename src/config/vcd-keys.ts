@@ -27,12 +27,14 @@ export const vcdTable = z
       example: "ci",
     }),
     token: key(secret.optional(), {
+      kind: "text",
       meaning: "An API token of a user who may make vApps there.",
       example: "c2VjcmV0",
       defaultText: "what `token_file` has",
     }),
     token_file: key(absolutePath.optional(), {
-      meaning: "A file with that token and nothing else, which only root can read.",
+      meaning:
+        "A file with that token and nothing else, which only root should be able to read. It counts before `token`.",
       example: "/etc/fleetingd/vcd-token",
       defaultText: "none: `token` must be given",
     }),
@@ -128,12 +130,13 @@ export const vcdTable = z
       defaultText: "22, with `winrm` 5985, with `winrm+https` 5986",
     }),
     admin_password: key(secret.optional(), {
+      kind: "text",
       meaning: "The password that `root` or `Administrator` gets in every machine.",
       example: "c2VjcmV0",
       defaultText: "what `admin_password_file` has",
     }),
     admin_password_file: key(absolutePath.optional(), {
-      meaning: "A file with that password and nothing else.",
+      meaning: "A file with that password and nothing else. It counts before `admin_password`.",
       example: "/etc/fleetingd/vcd-password",
       defaultText: "none: the template's way with passwords stays",
     }),
@@ -150,14 +153,10 @@ export const vcdTable = z
       example: 8,
     }),
   })
-  .superRefine(({ token, token_file, admin_password, admin_password_file, ...table }, context) => {
+  .superRefine(({ token, token_file, ...table }, context) => {
     const fail = (path: string, message: string): void =>
       void context.addIssue({ code: "custom", path: [path], message });
     if (token === undefined && token_file === undefined) fail("token_file", "missing; or write token");
-    if (token !== undefined && token_file !== undefined)
-      fail("token", "there is a token_file as well; leave one of them out");
-    if (admin_password !== undefined && admin_password_file !== undefined)
-      fail("admin_password", "there is an admin_password_file as well; leave one of them out");
     const { cpu_count: cpus, cores_per_socket: cores } = table;
     if (cpus !== undefined && cores !== undefined && cpus % cores !== 0)
       fail("cores_per_socket", `cpu_count, which is ${cpus}, must be a multiple of it, but this is ${cores}`);

@@ -4,7 +4,9 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { generateSshKeyPair } from "../../src/cloudinit/keys.ts";
 import { FleetingdError } from "../../src/errors.ts";
+import { waitFor } from "../../src/host/wait.ts";
 import type { MachineAddress, MachineData, Owner } from "../../src/sources/remote/cloud.ts";
 import type { VcdConfig } from "../../src/sources/vcd/config.ts";
 import { VcdCloud } from "../../src/sources/vcd/vcd.ts";
@@ -91,6 +93,8 @@ describe("VMware Cloud Director", { skip: needsNamespace() }, () => {
   const steer = (more: Partial<typeof SWIFT>): void => void Object.assign(director.steering, SWIFT, more);
 
   test("the vendor's own client takes the stand-in for a real server", { skip: noGo ?? false }, async () => {
+    // The client looks at a task every three seconds.
+    steer({ taskMs: 1, copyMs: 300 });
     await runGoTests({
       module: "vcd-client",
       timeoutMs: PATIENCE_MS,
@@ -105,6 +109,7 @@ describe("VMware Cloud Director", { skip: needsNamespace() }, () => {
         VCD_STORAGE_PROFILE: NAMES.storageProfile,
       },
     });
+    steer({});
     assert.deepEqual(director.world.vapps, []);
   });
 
@@ -175,7 +180,11 @@ describe("VMware Cloud Director", { skip: needsNamespace() }, () => {
     }
 
     /** Makes a machine, lets `look` look at it, and removes it. */
-    async function withMachine<T>(cloud: VcdCloud, look: (made: Made) => Promise<T> | T): Promise<T> {
+    async function withMachine<T>(
+      cloud: VcdCloud,
+      look: (made: Made) => Promise<T> | T,
+      given: { authorizedKey: string | undefined } = { authorizedKey: KEY },
+    ): Promise<T> {
       const id = `fl-own${++counter}`;
       let data: MachineData = {};
       const signal = AbortSignal.timeout(PATIENCE_MS);
@@ -183,7 +192,7 @@ describe("VMware Cloud Director", { skip: needsNamespace() }, () => {
         const address = await cloud.create({
           id,
           owner,
-          authorizedKey: KEY,
+          ...given,
           save: async (saved) => {
             data = saved;
           },
@@ -228,7 +237,7 @@ describe("VMware Cloud Director", { skip: needsNamespace() }, () => {
       });
     });
 
-    test("what is not configured is the template's, and a key may be one for all", async () => {
+    test("what is not configured is the template's", async () => {
       const none = {
         cpuCount: undefined,
         coresPerSocket: undefined,
@@ -241,6 +250,28 @@ describe("VMware Cloud Director", { skip: needsNamespace() }, () => {
           assert.deepEqual([vm.cpus, vm.memoryMb, vm.storageProfile], [1, 1_024, "standard"]);
           assert.deepEqual([vm.connection?.mode, vm.connection?.address], ["DHCP", address.address]);
         },
+      );
+    });
+
+    test("the key may be one for all, and another user's", async () => {
+      const { privateKey, publicKey } = generateSshKeyPair("all");
+      const sshKeyPath = join(directory, "key");
+      await writeFile(sshKeyPath, privateKey);
+      const cloud = open({ sshKeyPath, username: "o'ci" });
+      const given = { authorizedKey: undefined };
+      await withMachine(
+        cloud,
+        async ({ vm, address }) => {
+          await waitFor(async () => guestOf(vm), {
+            timeoutMs: PATIENCE_MS,
+            intervalMs: 20,
+            what: "the guest",
+          });
+          assert.equal(address.username, "o'ci");
+          const key = publicKey.split(" ").slice(0, 2).join(" ");
+          assert.deepEqual(vm.users, { username: "o'ci", authorizedKeys: [key] });
+        },
+        given,
       );
     });
 

@@ -8,9 +8,9 @@ export interface VcdConfig extends RemoteConfig {
   readonly url: string;
   /** `System` is the provider's. */
   readonly org: string;
-  /** The API token itself, or else the absolute path of a file with it. */
-  readonly token: string | undefined;
+  /** The absolute path of a file with the API token, or else the token itself. */
   readonly tokenFile: string | undefined;
+  readonly token: string | undefined;
   /** Absolute path of a PEM file; undefined: authorities that Node trusts. */
   readonly caCertificate: string | undefined;
   readonly insecure: boolean;
@@ -33,7 +33,7 @@ export interface VcdConfig extends RemoteConfig {
   readonly protocol: Protocol;
   /** Undefined: the protocol's. */
   readonly port: number | undefined;
-  /** What the administrator's password is to be, or else the absolute path of a file with it; undefined: see customization.ts. */
-  readonly adminPassword: string | undefined;
+  /** The same of what the administrator's password is to be; undefined: the template's way stays, and over WinRM each has its own. */
   readonly adminPasswordFile: string | undefined;
+  readonly adminPassword: string | undefined;
 }

@@ -82,6 +82,21 @@ export class Machines {
     }
   }
 
+  /** Windows starts again in between, after it has answered once. */
+  async untilCustomized(vmPath: string, signal: AbortSignal): Promise<void> {
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2)) {
+      const section = await this.#get(`${vmPath}/guestcustomizationstatus`, signal);
+      const status = textOf(section, "GuestCustStatus");
+      if (status === "GC_COMPLETE") return;
+      if (status === "GC_FAILED") {
+        throw new FleetingdError("HYPERVISOR_FAILED", "the guest customization failed", {
+          hint: "Its log is in the machine: C:\\Windows\\Temp\\customize-guest.log.",
+        });
+      }
+      await sleep(pauseMs, signal);
+    }
+  }
+
   /** Whatever is being done to it is given up. */
   async remove(path: string, { isOurs, isGone, signal }: Removal): Promise<void> {
     const cancelled = new Set<string>();

@@ -81,6 +81,9 @@ export class VcdCloud implements Cloud {
       phase("boot");
       const vmPath = pathOf(attribute(vm, "href") ?? "");
       await machines.powerOn(vmPath, signal);
+      // The end of it can't be seen from outside there, as by a login with a key that it has brought.
+      if (config.protocol !== "ssh") await machines.untilCustomized(vmPath, signal);
+      phase("address");
       const address = await machines.untilAddress(vmPath, signal);
       return { address, os, username, ...this.#access(password) };
     } catch (error) {
@@ -122,6 +125,11 @@ export class VcdCloud implements Cloud {
         return ended === undefined ? { id, state: "starting" } : { id, state: "gone", reason: ended };
       }),
     );
+  }
+
+  async examine(signal: AbortSignal): Promise<void> {
+    const { session } = await this.#connect();
+    await findPlaces(session, this.#config, signal);
   }
 
   async close(): Promise<void> {
@@ -169,8 +177,8 @@ export class VcdCloud implements Cloud {
   async #open(): Promise<Connection> {
     const config = this.#config;
     const [token, adminPassword, certificateAuthority, privateKey] = await Promise.all([
-      config.token ?? readSecret(config.tokenFile, "token_file"),
-      config.adminPassword ?? readSecret(config.adminPasswordFile, "admin_password_file"),
+      readSecret(config.tokenFile, "token_file", config.token),
+      readSecret(config.adminPasswordFile, "admin_password_file", config.adminPassword),
       readSecret(config.caCertificate, "ca_certificate"),
       readSecret(config.sshKeyPath, "ssh_key_path"),
     ]);
@@ -200,8 +208,12 @@ function newPassword(): string {
   return `Aa1-${randomBytes(18).toString("base64url")}`;
 }
 
-async function readSecret(path: string | undefined, key: string): Promise<string | undefined> {
-  if (path === undefined) return undefined;
+async function readSecret(
+  path: string | undefined,
+  key: string,
+  otherwise?: string,
+): Promise<string | undefined> {
+  if (path === undefined) return otherwise;
   try {
     return (await readFile(path, "utf8")).trim();
   } catch (error) {

@@ -14,11 +14,10 @@ const SCRIPT_TIMEOUT_MS = 30_000;
 /** Who may log in to it; undefined while it does not run. */
 export function guestOf(vm: Vm): Guest | undefined {
   if (vm.state !== "on" || performance.now() < vm.upAt || vm.customized !== "complete") return undefined;
-  const { customization, authorizedKeys } = vm;
+  const { customization, users } = vm;
   const own = textOf(customization, "AdminPasswordAuto") === "false";
   return {
-    username: vm.osType.startsWith("win") ? "Administrator" : "root",
-    authorizedKeys,
+    ...users,
     password: own ? textOf(customization, "AdminPassword") : undefined,
   };
 }
@@ -30,19 +29,20 @@ export async function bootGuest(vm: Vm, bootMs: number, onUp: () => void): Promi
   if (vm.customized === "complete" || textOf(vm.customization, "Enabled") !== "true") return;
   const script = textOf(vm.customization, "CustomizationScript");
   if (script !== undefined) {
-    vm.authorizedKeys = vm.osType.startsWith("win") ? windowsKeys(script) : await linuxKeys(script);
+    const customize = vm.osType.startsWith("win") ? windowsUsers : linuxUsers;
+    vm.users = (await customize(script)) ?? vm.users;
   }
   vm.customized = "complete";
 }
 
-async function linuxKeys(script: string): Promise<string[]> {
+async function linuxUsers(script: string): Promise<Vm["users"] | undefined> {
   const home = await mkdtemp(join(tmpdir(), "vcd-guest-"));
   try {
     const bin = join(home, "bin");
     await mkdir(bin);
     // Of its users and their files this host is nobody's guest.
     const programs = {
-      getent: `#!/bin/sh\n[ "$1 $2" = "passwd root" ] && echo "root:x:0:0:root:${home}:/bin/sh"\n`,
+      getent: `#!/bin/sh\n[ "$1" = passwd ] && echo "$2:x:0:0::${home}:/bin/sh" | tee "${home}/asked"\n`,
       chown: "#!/bin/sh\nexit 0\n",
       restorecon: "#!/bin/sh\nexit 0\n",
     };
@@ -57,14 +57,15 @@ async function linuxKeys(script: string): Promise<string[]> {
         timeoutMs: SCRIPT_TIMEOUT_MS,
       });
     }
-    const keys = (await readTextIfExists(join(home, ".ssh", "authorized_keys"))) ?? "";
-    return keys.split("\n").filter((line) => line !== "");
+    const keys = await readTextIfExists(join(home, ".ssh", "authorized_keys"));
+    const [username = ""] = (await readTextIfExists(join(home, "asked")))?.split(":") ?? [];
+    return keys === undefined ? undefined : { username, authorizedKeys: keys.trim().split("\n") };
   } finally {
     await rm(home, { recursive: true });
   }
 }
 
-function windowsKeys(script: string): string[] {
+async function windowsUsers(script: string): Promise<Vm["users"] | undefined> {
   const [, key] = /^>> C:\\ProgramData\\ssh\\administrators_authorized_keys echo (.+)$/m.exec(script) ?? [];
-  return key === undefined ? [] : [key];
+  return key === undefined ? undefined : { username: "Administrator", authorizedKeys: [key] };
 }

@@ -26,7 +26,8 @@ export interface Vm {
   customized: "pending" | "complete";
   /** When the guest has booted, in milliseconds of `performance.now()`. */
   upAt: number;
-  authorizedKeys: readonly string[];
+  /** Who was let in by the customization. */
+  users: { username: string; authorizedKeys: readonly string[] };
 }
 
 export interface VApp {
@@ -148,6 +149,6 @@ export function createVm(vapp: VApp, template: Template, name: string): Vm {
     state: "unresolved",
     customized: "pending",
     upAt: Number.POSITIVE_INFINITY,
-    authorizedKeys: [],
+    users: { username: template.osType.startsWith("win") ? "Administrator" : "root", authorizedKeys: [] },
   };
 }

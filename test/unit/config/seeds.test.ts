@@ -162,17 +162,120 @@ disk_size_gb = 100
 debug_server_addr = "127.0.0.1:27060"
 `;
 
-  test("is refused with what to write instead, and without the token", () => {
-    assert.throws(
-      () => parsePluginConfig(JSON.stringify(exampleOf(EXAMPLE)), NOTHING),
-      (error: Error) => {
-        assert.match(
-          error.message,
-          /virtual_datacenter: there is no source for VMware Cloud Director .*pool = /,
-        );
-        assert.doesNotMatch(error.message, /your-api-token/);
-        return true;
-      },
+  const example = exampleOf(EXAMPLE) as Record<string, unknown>;
+  const read = (more: Record<string, unknown> = {}) =>
+    parsePluginConfig(JSON.stringify({ ...example, ...more }), NOTHING);
+  const sourceOf = (more: Record<string, unknown> = {}) => {
+    const [source, ...others] = read(more).pool.sources;
+    assert.deepEqual(others, []);
+    assert.ok(source?.config?.type === "vcd");
+    return source.config;
+  };
+
+  test("means a pool in that data center", () => {
+    const { pool, inline, group } = read();
+    assert.deepEqual([inline, group], [true, "gitlab-runners"]);
+    assert.deepEqual([pool.warmInstances, pool.maxInstances], [0, 1_000]);
+    const source = sourceOf();
+    assert.deepEqual([source.url, source.org], ["https://vcd.example.com", "MyOrg"]);
+    assert.deepEqual([source.token, source.insecure], ["your-api-token", false]);
+    assert.deepEqual([source.virtualDatacenter, source.network], ["MyVDC", "MyNetwork"]);
+    assert.deepEqual([source.catalog, source.template], ["MyCatalog", "Ubuntu-22.04"]);
+    assert.deepEqual([source.storageProfile, source.ipAllocationMode], ["MyStorageProfile", "POOL"]);
+    assert.deepEqual([source.cpuCount, source.coresPerSocket], [4, 2]);
+    assert.deepEqual([source.memoryMiB, source.diskGiB], [8_192, 100]);
+    assert.deepEqual([source.vappNamePrefix, source.description], ["gitlab-runner", "my-runner"]);
+    assert.deepEqual([source.maxConcurrentCreates, source.maxConcurrentDeletes], [3, 5]);
+    assert.equal(source.createTimeoutMs, 1_200_000);
+  });
+
+  test("may have its optional keys", () => {
+    const source = sourceOf({
+      disk_size_gb: 0,
+      ip_allocation_mode: "DHCP",
+      max_concurrent_creates: 2,
+      max_concurrent_deletes: 1,
+      max_concurrent_operations: 4,
+      create_timeout: "30m",
+      startup_cleanup_timeout: "10m",
+      session_refresh_interval: "20h",
+    });
+    assert.deepEqual([source.diskGiB, source.ipAllocationMode], [undefined, "DHCP"]);
+    assert.deepEqual([source.maxConcurrentCreates, source.maxConcurrentDeletes], [2, 1]);
+    assert.equal(source.createTimeoutMs, 1_800_000);
+  });
+
+  test("says which key is wrong in its own words, and never the token", () => {
+    const cases: [Record<string, unknown>, RegExp][] = [
+      [{ ip_allocation_mode: "STATIC" }, /ip_allocation_mode: expected one of "POOL", "DHCP"/],
+      [{ cores_per_socket: 3 }, /cores_per_socket: cpu_count, which is 4, must be a multiple of it/],
+      [{ memory_mb: 8_191 }, /memory_mb: .*multiple of 4/],
+      [{ name: 7 }, /name: expected a string/],
+      [{ token: "" }, /token: expected a text that is not empty/],
+      [{ token: undefined }, /token_file: missing; or write token/],
+      [{ virtual_datacentre: "x" }, /virtual_datacentre: there is no such key/],
+      [{ vapp_name_prefix: "a b" }, /vapp_name_prefix: expected 1 to 60 of/],
+    ];
+    for (const [more, pattern] of cases) {
+      assert.throws(
+        () => read(more),
+        (error: Error) => {
+          assert.match(error.message, pattern);
+          assert.doesNotMatch(error.message, /your-api-token/);
+          return true;
+        },
+      );
+    }
+  });
+});
+
+describe("the original fleeting-plugin-fleetingd's example", () => {
+  const EXAMPLE = `
+# The VMs are going to use this interface for gress traffic / internet access
+egress_interface = "eth0"
+
+# The directory where OS images, kernel images and the VM's ephemeral disks are stored
+vm_disk_directory = "/tmp/fleetingd"
+
+# The subnet the VMs are going to be attached to
+vm_subnet = "172.16.120."
+
+# Number of vCPU cores available per VM
+vm_num_cpu_cores = 8
+
+# RAM per VM instance (ballooning is enabled so you may overcommit depending on your use case)
+vm_memory_mb = 16384
+
+# VM disk size in GB (sparse allocation)
+vm_disk_size_gb = 30
+
+# Inject some extra cloudinit commands to run during prebuild, add your VM image customization here:
+vm_prebuild_cloudinit_extra_cmds = [
+  # Example: This is run as root
+  'apt install -y --no-install-recommends git build-essential',
+
+  # Example: This is run as ubuntu
+  'su - ubuntu -c "whoami"',
+]
+
+# You can enable the virtio console file in the .instance_data subdirectory of vm_disk_directory
+vm_enable_virtio_console = false
+`;
+
+  test("means a pool of VMs on this host", () => {
+    const { pool, inline, group } = parsePluginConfig(JSON.stringify(exampleOf(EXAMPLE)), NOTHING);
+    assert.deepEqual([inline, group], [true, undefined]);
+    assert.deepEqual(
+      pool.sources.map(({ name }) => name),
+      ["local"],
     );
+    const { egressInterface, diskDirectory, subnet, vcpus, memoryMiB, diskSizeGiB } = pool;
+    assert.deepEqual([egressInterface, diskDirectory], ["eth0", "/tmp/fleetingd"]);
+    assert.equal(subnet.cidr, "172.16.120.0/24");
+    assert.deepEqual([vcpus, memoryMiB, diskSizeGiB], [8, 16_384, 30]);
+    assert.deepEqual(pool.prebuildExtraCommands, [
+      "apt install -y --no-install-recommends git build-essential",
+      'su - ubuntu -c "whoami"',
+    ]);
   });
 });
