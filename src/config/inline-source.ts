@@ -47,12 +47,7 @@ const PLUGINS: readonly OtherPlugin[] = [
     names: { name: "description" },
     defaults: { max_instances: 1_000, create_timeout: "20m" },
     fixed: {},
-    unneeded: [
-      "debug_server_addr",
-      "max_concurrent_operations",
-      "session_refresh_interval",
-      "startup_cleanup_timeout",
-    ],
+    unneeded: ["max_concurrent_operations", "session_refresh_interval", "startup_cleanup_timeout"],
   },
   {
     type: "incus",

@@ -173,8 +173,9 @@ debug_server_addr = "127.0.0.1:27060"
   };
 
   test("means a pool in that data center", () => {
-    const { pool, inline, group } = read();
+    const { pool, inline, group, debugListen } = read();
     assert.deepEqual([inline, group], [true, "gitlab-runners"]);
+    assert.deepEqual(debugListen, { host: "127.0.0.1", port: 27_060 });
     assert.deepEqual([pool.warmInstances, pool.maxInstances], [0, 1_000]);
     const source = sourceOf();
     assert.deepEqual([source.url, source.org], ["https://vcd.example.com", "MyOrg"]);
