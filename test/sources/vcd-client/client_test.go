@@ -186,7 +186,8 @@ func TestOneVAppWithSeveralVMs(t *testing.T) {
 // As its later versions do: a vApp for each VM, known by its metadata.
 func TestOneVAppForEachVM(t *testing.T) {
 	at := find(t, env(t, "TEMPLATE"))
-	task, err := at.vdc.ComposeVApp([]*types.OrgVDCNetwork{at.network.OrgVDCNetwork}, at.template, at.storage, "single-1", "for one", true)
+	// What it answers is a vApp, which the client takes for a task.
+	_, err := at.vdc.ComposeVApp([]*types.OrgVDCNetwork{at.network.OrgVDCNetwork}, at.template, at.storage, "single-1", "for one", true)
 	must(t, err)
 	_, err = at.vdc.ComposeVApp([]*types.OrgVDCNetwork{at.network.OrgVDCNetwork}, at.template, at.storage, "single-1", "again", true)
 	refused(t, err, "already exists")
@@ -194,7 +195,7 @@ func TestOneVAppForEachVM(t *testing.T) {
 	must(t, err)
 	_, err = vapp.Undeploy()
 	refused(t, err, "is busy completing an operation")
-	finish(t, task, nil)
+	must(t, vapp.BlockWhileStatus("UNRESOLVED", 60))
 	must(t, vapp.Refresh())
 	must(t, vapp.AddMetadataEntryWithVisibility("instance_group", "ci", types.MetadataStringValue, types.MetadataReadWriteVisibility, false))
 	found, _, err := at.client.Client.SearchByFilter(types.QtVapp, &govcd.FilterDef{
