@@ -41,7 +41,7 @@ export async function waitForWinRm(
     try {
       return await askWinRm(target, signal);
     } catch (error) {
-      signal.throwIfAborted();
+      if (signal.aborted) throw error;
       if (performance.now() >= deadline) {
         const where = `${target.address}:${target.port}`;
         throw new FleetingdError(

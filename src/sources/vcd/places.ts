@@ -2,7 +2,7 @@
 import { FleetingdError } from "../../errors.ts";
 import type { VcdConfig } from "./config.ts";
 import { query } from "./query.ts";
-import { isProvider, type Session } from "./session.ts";
+import type { Session } from "./session.ts";
 import { attribute, child, children, type XmlNode } from "./xml.ts";
 
 export interface Places {
@@ -22,7 +22,7 @@ export async function findPlaces(session: Session, config: VcdConfig, signal: Ab
   const get = (path: string): Promise<XmlNode> => session.request({ method: "GET", path, signal });
   const { org, virtualDatacenter } = config;
   // The provider has no data centers of its own, and sees those of all.
-  const filter: Readonly<Record<string, string>> = isProvider(org) ? {} : { orgName: org };
+  const filter: Readonly<Record<string, string>> = session.isProvider ? {} : { orgName: org };
   const vdcs = await query(session, { type: "orgVdc", filter }, signal);
   const vdc = named(vdcs, virtualDatacenter, "data center", "virtual_datacenter");
   const center = await get(vdc);

@@ -8,26 +8,39 @@ interface Query {
   filter: Readonly<Record<string, string>>;
 }
 
-/** What an element of a type's records is called. */
-const RECORDS = { orgVdc: "OrgVdcRecord", catalog: "CatalogRecord", vApp: "VAppRecord" } as const;
+/** What an element of a type's records is called; the provider, who sees those of all organizations, has types of its own. */
+const RECORDS = {
+  orgVdc: { type: "orgVdc", element: "OrgVdcRecord" },
+  catalog: { type: "catalog", element: "CatalogRecord" },
+  vApp: { type: "vApp", element: "VAppRecord" },
+} as const;
+const PROVIDERS_RECORDS = {
+  orgVdc: { type: "adminOrgVdc", element: "AdminVdcRecord" },
+  catalog: { type: "adminCatalog", element: "AdminCatalogRecord" },
+  vApp: { type: "adminVApp", element: "AdminVAppRecord" },
+} as const;
 /** The server gives no more at a time. */
 const PAGE_SIZE = 128;
 
 /** All of them, or an error: what is made or deleted meanwhile may be in or not. */
 export async function query(
   session: Session,
-  { type, filter }: Query,
+  { type: what, filter }: Query,
   signal: AbortSignal,
 ): Promise<XmlNode[]> {
+  const { type, element } = (session.isProvider ? PROVIDERS_RECORDS : RECORDS)[what];
   const conditions = Object.entries(filter).map(([field, value]) => `${field}==${encode(value)}`);
   const filters = conditions.length === 0 ? "" : `&filterEncoded=true&filter=${conditions.join(";")}`;
   const records = new Map<string, XmlNode>();
   for (let page = 1; ; page++) {
     const path = `/api/query?type=${type}&format=records&sortAsc=name&pageSize=${PAGE_SIZE}&page=${page}${filters}`;
     const answer = await session.request({ method: "GET", path, signal });
-    // The admin's view of a type has a name of its own.
-    const elements = [RECORDS[type], `Admin${RECORDS[type]}`].flatMap((name) => children(answer, name));
-    for (const record of elements) records.set(attribute(record, "href") ?? "", record);
+    const elements = children(answer, element);
+    for (const record of elements) {
+      // The provider is sent to pages for administrators, where a thing is shown in another way.
+      const href = (attribute(record, "href") ?? "").replace("/api/admin/", "/api/");
+      records.set(href, { ...record, "@href": href });
+    }
     if (page * PAGE_SIZE >= Number(attribute(answer, "total") ?? 0) || elements.length === 0)
       return [...records.values()];
   }

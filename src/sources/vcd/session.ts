@@ -50,6 +50,8 @@ const OLDEST_VERSION = 36.1;
 const NEWEST_VERSION = 38.1;
 
 export class Session {
+  /** Whether it is one of the provider's users, who belong to none of its organizations. */
+  readonly isProvider: boolean;
   readonly #options: SessionOptions;
   readonly #login: ApiClient;
   readonly #api: ApiClient;
@@ -61,6 +63,7 @@ export class Session {
   constructor(options: SessionOptions) {
     this.#options = options;
     const { config, server, tls, token, secrets } = options;
+    this.isProvider = config.org.toLowerCase() === "system";
     const shared = {
       server,
       baseUrl: config.url,
@@ -153,7 +156,7 @@ export class Session {
   async #requestAccess(): Promise<Access> {
     const { config, server, token } = this.#options;
     const apiVersion = await this.#apiVersion();
-    const tenant = isProvider(config.org) ? "provider" : `tenant/${encodeURIComponent(config.org)}`;
+    const tenant = this.isProvider ? "provider" : `tenant/${encodeURIComponent(config.org)}`;
     try {
       const response = await this.#login.request({
         method: "POST",
@@ -200,10 +203,6 @@ export class Session {
       { hint: "That is Cloud Director 10.3.1 or newer, which has API tokens." },
     );
   }
-}
-
-export function isProvider(org: string): boolean {
-  return org.toLowerCase() === "system";
 }
 
 /** The server names things by the address that it believes to have; we go on with the configured one. */

@@ -65,7 +65,7 @@ export class VcdCloud implements Cloud {
       await save({ name, path });
       phase("copy");
       const vm = await machines.untilComposed(path, vapp, signal);
-      const isWindows = /win/i.test(textOf(vm, "VmSpecSection", "OsType") ?? "");
+      const isWindows = /^win/i.test(textOf(vm, "VmSpecSection", "OsType") ?? "");
       const os = isWindows ? "windows" : "linux";
       const username = config.username ?? ADMINISTRATORS[os];
       const password = adminPassword ?? (config.protocol === "ssh" ? undefined : newPassword());

@@ -16,7 +16,7 @@ import { forbidden, Refusal, unauthorized } from "./refusal.ts";
 import { Renderer } from "./render.ts";
 import { type Answer, route } from "./routes.ts";
 import { checkOrder } from "./schema.ts";
-import { createWorld, type World } from "./world.ts";
+import { createWorld, type Session, type World } from "./world.ts";
 
 export interface Director {
   readonly url: string;
@@ -89,8 +89,8 @@ export async function startDirector(pool: readonly string[]): Promise<Director> 
     const { method = "GET", headers } = request;
     if (pathname.startsWith("/oauth/")) return logIn(world, pathname, new URLSearchParams(body));
     if (pathname === "/api/versions") return xmlAnswer(versions(url()));
-    checkAccess(world, headers);
-    if (pathname === "/api/query") return xmlAnswer(answerQuery(parts, request.url ?? ""));
+    const { isProvider } = sessionOf(world, headers);
+    if (pathname === "/api/query") return xmlAnswer(answerQuery(parts, request.url ?? "", isProvider));
     const found = route(parts, method, pathname);
     if (found === undefined) throw forbidden();
     const { mime, element, act } = found;
@@ -144,12 +144,14 @@ interface PlainAnswer {
   body?: string;
 }
 
-function checkAccess(world: World, { authorization, accept }: IncomingMessage["headers"]): void {
+function sessionOf(world: World, { authorization, accept }: IncomingMessage["headers"]): Session {
   const token = /^bearer (.+)$/i.exec(authorization ?? "")?.[1] ?? "";
-  if ((world.sessions.get(token) ?? 0) < Date.now()) throw unauthorized();
+  const session = world.sessions.get(token);
+  if (session === undefined || session.until < Date.now()) throw unauthorized();
   const version = /version=([\d.]+)/.exec(accept ?? "")?.[1] ?? "";
   if (!VERSIONS.includes(version))
     throw new Refusal(406, "NOT_ACCEPTABLE", "The request has invalid accept header.");
+  return session;
 }
 
 function xmlAnswer({ status = 200, name, node }: Answer): PlainAnswer {
@@ -176,7 +178,7 @@ function logIn(world: World, pathname: string, form: URLSearchParams): PlainAnsw
   if (!isTenant && pathname !== "/oauth/provider/token") return refuse("invalid_request");
   if (!world.tokens.has(form.get("refresh_token") ?? "")) return refuse("invalid_grant");
   const access_token = randomBytes(48).toString("hex");
-  world.sessions.set(access_token, Date.now() + SESSION_MS);
+  world.sessions.set(access_token, { until: Date.now() + SESSION_MS, isProvider: !isTenant });
   const body = JSON.stringify({
     access_token,
     token_type: "Bearer",

@@ -12,7 +12,8 @@ interface Found {
   vapp?: VApp;
 }
 
-export function answerQuery(parts: Parts, url: string): Answer {
+/** @param isProvider whether somebody of the provider asks, who has record types of their own */
+export function answerQuery(parts: Parts, url: string, isProvider: boolean): Answer {
   const parameters = new Map(
     (url.split("?", 2)[1] ?? "").split("&").map((pair): [string, string] => {
       const [name = "", ...value] = pair.split("=");
@@ -20,7 +21,7 @@ export function answerQuery(parts: Parts, url: string): Answer {
     }),
   );
   const type = parameters.get("type") ?? "";
-  const [element, all] = recordsOf(parts, type);
+  const [element, all] = isProvider ? providersRecordsOf(parts, type) : recordsOf(parts, type);
   const filter = parameters.get("filter") ?? "";
   const isEncoded = parameters.get("filterEncoded") === "true";
   const found = all.filter((it) => matches(it, isEncoded ? filter : decoded(filter)));
@@ -54,6 +55,18 @@ function recordsOf({ world, renderer }: Parts, type: string): [string, Found[]] 
     default:
       throw bad(`Bad request - there are no records of type ${type}.`);
   }
+}
+
+/** Of the provider's own organization, where nothing is; of all others by another name, with addresses for administrators. */
+function providersRecordsOf(parts: Parts, type: string): [string, Found[]] {
+  const [, tenants] = /^admin(.+)$/.exec(type) ?? [];
+  if (tenants === undefined) return [recordsOf(parts, type)[0], []];
+  const [element, found] = recordsOf(parts, tenants.charAt(0).toLowerCase() + tenants.slice(1));
+  const records = found.map(({ record, vapp }): Found => {
+    const href = String(record["@href"]).replace(/\/api\/(?=vdc|catalog)/, "/api/admin/");
+    return { record: { ...record, "@href": href }, ...(vapp && { vapp }) };
+  });
+  return [element === "OrgVdcRecord" ? "AdminVdcRecord" : `Admin${element}`, records];
 }
 
 /** `name==a*;orgName==b`: all must be so. */

@@ -25,3 +25,7 @@ export const forbidden = (): Refusal =>
 
 export const unauthorized = (): Refusal =>
   new Refusal(401, "UNAUTHORIZED", "The request requires user authentication.");
+
+/** @param state what it would have to be */
+export const notIn = (state: string, { kind, name }: { kind: string; name: string }): Refusal =>
+  bad(`The requested operation could not be executed since ${kind} "${name}" is not ${state}.`);

@@ -1,5 +1,6 @@
 /** The server's answers: what there is, as elements. */
 import type { XmlNode } from "../../../src/sources/vcd/xml.ts";
+import { HIDDEN } from "./reconfigured.ts";
 import type { Task, Template, VApp, Vm, World } from "./world.ts";
 
 const MIME = "application/vnd.vmware.vcloud.";
@@ -186,7 +187,7 @@ export class Renderer {
       "@href": this.href(`vApp/vm-${vm.id}/guestCustomizationSection/`),
       "ovf:Info": Info,
       ...section,
-      AdminPassword: section["AdminPassword"] === undefined ? undefined : "******",
+      AdminPassword: section["AdminPassword"] === undefined ? undefined : HIDDEN,
     };
   }
 

@@ -61,6 +61,12 @@ export interface Template {
   needsEula: boolean;
 }
 
+export interface Session {
+  /** In milliseconds since 1970. */
+  until: number;
+  isProvider: boolean;
+}
+
 export interface World {
   org: { id: string; name: string };
   vdc: { id: string; name: string };
@@ -72,8 +78,8 @@ export interface World {
   templates: Template[];
   /** API tokens that are good. */
   tokens: Set<string>;
-  /** Access tokens, and until when they are good, in milliseconds since 1970. */
-  sessions: Map<string, number>;
+  /** By access token. */
+  sessions: Map<string, Session>;
   vapps: VApp[];
   tasks: Map<string, Task>;
 }
