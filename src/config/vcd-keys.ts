@@ -141,6 +141,17 @@ export const vcdTable = z
       defaultText: "none: the template's way with passwords stays",
     }),
     ...remoteKeys,
+    ssh_key: key(secret.optional(), {
+      kind: "text",
+      meaning: "A private key that every machine gets the public part of.",
+      example: "-----BEGIN OPENSSH PRIVATE KEY-----\n…",
+      defaultText: "what `ssh_key_path` has",
+    }),
+    ssh_key_path: key(absolutePath.optional(), {
+      meaning: "A file with that key. It counts before `ssh_key`.",
+      example: "/etc/fleetingd/id_ed25519",
+      defaultText: "a key of its own for each machine, which guest customization puts there",
+    }),
     max_concurrent_creates: key(z.int().min(1).max(1_000).default(3), {
       meaning:
         "How many machines are made there at a time: Cloud Director limits the operations of an organization.",
@@ -183,6 +194,7 @@ const FIELDS = {
   description: "description",
   protocol: "protocol",
   port: "port",
+  ssh_key: "sshKey",
   admin_password: "adminPassword",
   admin_password_file: "adminPasswordFile",
 } as const;

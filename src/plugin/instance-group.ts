@@ -14,7 +14,7 @@ import type { Logger } from "../log.ts";
 import { VERSION } from "../version.ts";
 import { connectInfo } from "./connector.ts";
 import { DaemonLink } from "./daemon-link.ts";
-import { daemonSocket } from "./plugin-config.ts";
+import { daemonSocket, withStaticCredentials } from "./plugin-config.ts";
 import { StatusError, toStatusError, unary } from "./status-error.ts";
 
 const CALL_TIMEOUT_MS = 15_000;
@@ -50,12 +50,13 @@ export function createInstanceGroup(env: NodeJS.ProcessEnv, logger: Logger): Ins
     );
   };
   const init = async (request: InitRequest): Promise<InitResponse> => {
-    const pluginConfig = request.config.toString("utf8");
-    const socketPath = daemonSocket(pluginConfig, env);
+    const given = request.config.toString("utf8");
+    const socketPath = daemonSocket(given, env);
+    settings = request.settings?.connectorConfig;
+    const pluginConfig = withStaticCredentials(given, settings);
     link?.close();
     const fresh = new DaemonLink({ socketPath, pluginConfig, logger, startWaitMs: START_WAIT_MS });
     link = fresh;
-    settings = request.settings?.connectorConfig;
     const { group, pool, maxSize, version } = await fresh.start();
     logger.info("attached to the fleetingd daemon", { group, pool, maxSize, daemonVersion: version });
     if (version !== VERSION) {

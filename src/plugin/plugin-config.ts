@@ -2,6 +2,7 @@
 import { isAbsolute } from "node:path";
 import { status as Status } from "@grpc/grpc-js";
 import { messageOf } from "../errors.ts";
+import type { ConnectorConfig } from "../gen/fleeting.ts";
 import { StatusError } from "./status-error.ts";
 
 export const DEFAULT_SOCKET = "/run/fleetingd/fleetingd.sock";
@@ -19,6 +20,24 @@ export function daemonSocket(configJson: string, env: NodeJS.ProcessEnv): string
     `plugin_config: socket must be the absolute path of the daemon's socket, such as "${DEFAULT_SOCKET}", ` +
       `but it is ${JSON.stringify(socket)}`,
   );
+}
+
+/**
+ * What the daemon is told: `plugin_config`, and of what the runner logs in with by `use_static_credentials` what machines can be
+ * given. Only VMware Cloud Director's can, as fleeting-plugin-vcd does it; elsewhere the image has to know it.
+ * @param configJson as `daemonSocket` has accepted it
+ */
+export function withStaticCredentials(configJson: string, settings: ConnectorConfig | undefined): string {
+  const config = configJson === "" ? null : (JSON.parse(configJson) as Record<string, unknown> | null);
+  if (settings?.useStaticCredentials !== true || config?.["virtual_datacenter"] === undefined)
+    return configJson;
+  const { password, key } = settings;
+  const says = (...keys: string[]): boolean => keys.some((name) => config[name] !== undefined);
+  return JSON.stringify({
+    ...config,
+    ...(password === "" || says("admin_password", "admin_password_file") ? {} : { admin_password: password }),
+    ...(key.length === 0 || says("ssh_key", "ssh_key_path") ? {} : { ssh_key: key.toString("utf8") }),
+  });
 }
 
 function configuredSocket(configJson: string): unknown {

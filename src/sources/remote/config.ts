@@ -18,4 +18,6 @@ export interface RemoteConfig {
   readonly username: string | undefined;
   /** Absolute path of a private key that every machine accepts; undefined: a key of its own for each. */
   readonly sshKeyPath: string | undefined;
+  /** That key itself, where there is no such file. */
+  readonly sshKey?: string | undefined;
 }

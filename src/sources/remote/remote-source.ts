@@ -179,8 +179,9 @@ export class RemoteSource implements Source {
   }
 
   async #credentials(id: string): Promise<{ privateKey: string; authorizedKey: string | undefined }> {
-    const { sshKeyPath } = this.#options.config;
+    const { sshKey, sshKeyPath } = this.#options.config;
     if (sshKeyPath === undefined) {
+      if (sshKey !== undefined) return { privateKey: sshKey, authorizedKey: undefined };
       const { privateKey, publicKey } = generateSshKeyPair(`fleetingd ${id}`);
       return { privateKey, authorizedKey: publicKey };
     }

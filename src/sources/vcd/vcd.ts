@@ -180,7 +180,7 @@ export class VcdCloud implements Cloud {
       readSecret(config.tokenFile, "token_file", config.token),
       readSecret(config.adminPasswordFile, "admin_password_file", config.adminPassword),
       readSecret(config.caCertificate, "ca_certificate"),
-      readSecret(config.sshKeyPath, "ssh_key_path"),
+      readSecret(config.sshKeyPath, "ssh_key_path", config.sshKey),
     ]);
     if (token === undefined)
       throw new FleetingdError("INVALID_CONFIG", "there is no token and no token_file");

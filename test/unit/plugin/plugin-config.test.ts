@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { status as Status } from "@grpc/grpc-js";
 import { FleetingdError } from "../../../src/errors.ts";
+import type { ConnectorConfig } from "../../../src/gen/fleeting.ts";
 import { backoffMs } from "../../../src/plugin/backoff.ts";
 import { pluginPath } from "../../../src/plugin/bootstrap.ts";
-import { DEFAULT_SOCKET, daemonSocket } from "../../../src/plugin/plugin-config.ts";
+import { DEFAULT_SOCKET, daemonSocket, withStaticCredentials } from "../../../src/plugin/plugin-config.ts";
 import { StatusError } from "../../../src/plugin/status-error.ts";
 
 describe("the daemon's socket", () => {
@@ -39,6 +40,42 @@ describe("the daemon's socket", () => {
       );
     });
   }
+});
+
+describe("the runner's own credentials", () => {
+  const VCD = { virtual_datacenter: "ci" };
+  const SETTINGS: ConnectorConfig = {
+    os: "",
+    arch: "",
+    protocol: "",
+    username: "root",
+    password: "pw",
+    key: Buffer.from("pem"),
+    useStaticCredentials: true,
+    keepalive: 0n,
+    timeout: 0n,
+    protocolPort: 0n,
+  };
+  const own = (config: unknown, more: Partial<ConnectorConfig> = {}): unknown =>
+    JSON.parse(withStaticCredentials(JSON.stringify(config), { ...SETTINGS, ...more }));
+
+  test("are what VMware Cloud Director's machines are given, unless plugin_config says others", () => {
+    assert.deepEqual(own(VCD), { ...VCD, admin_password: "pw", ssh_key: "pem" });
+    assert.deepEqual(own(VCD, { key: Buffer.alloc(0) }), { ...VCD, admin_password: "pw" });
+    assert.deepEqual(own(VCD, { password: "" }), { ...VCD, ssh_key: "pem" });
+    for (const said of [
+      { admin_password: "x", ssh_key: "y" },
+      { admin_password_file: "/x", ssh_key_path: "/y" },
+    ])
+      assert.deepEqual(own({ ...VCD, ...said }), { ...VCD, ...said });
+  });
+
+  test("stay with the runner elsewhere, and where it does not use them", () => {
+    assert.deepEqual(own(VCD, { useStaticCredentials: false }), VCD);
+    for (const config of [{}, { pool: "ci" }, null]) assert.deepEqual(own(config), config);
+    assert.equal(withStaticCredentials("", SETTINGS), "");
+    assert.equal(withStaticCredentials("{}", undefined), "{}");
+  });
 });
 
 describe("the wait before another attempt", () => {
