@@ -270,6 +270,17 @@ describe("a machine at VMware Cloud Director", () => {
     await cloud.close();
   });
 
+  test("a token that was exchanged for another is read from its file without a restart", async () => {
+    const tokenFile = join(site.directory, "token");
+    await writeFile(tokenFile, "old");
+    const cloud = open({ token: undefined, tokenFile });
+    const list = () => cloud.list(owner, AbortSignal.timeout(PATIENCE_MS));
+    await assert.rejects(list(), { code: "PERMISSION" });
+    await writeFile(tokenFile, `${API_TOKEN}\n`);
+    assert.deepEqual(await list(), []);
+    await cloud.close();
+  });
+
   test("the provider logs in at an address of its own, and looks into all organizations", async () => {
     const cloud = open({ org: "System" });
     await withMachine(cloud, async ({ id }) => {

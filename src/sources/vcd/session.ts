@@ -12,11 +12,12 @@ import { buildXml, child, children, parseXml, textOf, type XmlNode } from "./xml
 
 export interface SessionOptions {
   config: Pick<VcdConfig, "url" | "org" | "requestTimeoutMs">;
-  token: string;
+  /** Asked for at each login: a token may be exchanged for another. */
+  token: () => Promise<string>;
   tls: TlsOptions;
   /** What people call the server. */
   server: string;
-  /** What no error may show, besides the token. */
+  /** What no error may show, besides tokens. */
   secrets: readonly string[];
 }
 
@@ -58,11 +59,12 @@ export class Session {
   #access: Promise<Access> | undefined;
   /** Many requests may be refused at once. */
   #renewing: Promise<Access> | undefined;
-  #secret = "";
+  /** Of the last login. */
+  #tokens: readonly string[] = [];
 
   constructor(options: SessionOptions) {
     this.#options = options;
-    const { config, server, tls, token, secrets } = options;
+    const { config, server, tls, secrets } = options;
     this.isProvider = config.org.toLowerCase() === "system";
     const shared = {
       server,
@@ -70,7 +72,7 @@ export class Session {
       tls,
       requestTimeoutMs: config.requestTimeoutMs,
       maxConcurrent: MAX_CONCURRENT,
-      secrets: () => [token, this.#secret, ...secrets],
+      secrets: () => [...this.#tokens, ...secrets],
       explain: explainVcd,
     };
     this.#login = new ApiClient(shared);
@@ -154,7 +156,9 @@ export class Session {
   }
 
   async #requestAccess(): Promise<Access> {
-    const { config, server, token } = this.#options;
+    const { config, server } = this.#options;
+    const token = await this.#options.token();
+    this.#tokens = [token];
     const apiVersion = await this.#apiVersion();
     const tenant = this.isProvider ? "provider" : `tenant/${encodeURIComponent(config.org)}`;
     try {
@@ -170,7 +174,7 @@ export class Session {
       if (!parsed.success)
         throw new FleetingdError("UNAVAILABLE", `${server} answered a login with no access token`);
       const { access_token: value, expires_in: seconds = DEFAULT_LIFE_S } = parsed.data;
-      this.#secret = value;
+      this.#tokens = [token, value];
       return {
         value,
         apiVersion,

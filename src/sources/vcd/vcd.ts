@@ -176,14 +176,16 @@ export class VcdCloud implements Cloud {
 
   async #open(): Promise<Connection> {
     const config = this.#config;
-    const [token, adminPassword, certificateAuthority, privateKey] = await Promise.all([
-      readSecret(config.tokenFile, "token_file", config.token),
+    const [adminPassword, certificateAuthority, privateKey] = await Promise.all([
       readSecret(config.adminPasswordFile, "admin_password_file", config.adminPassword),
       readSecret(config.caCertificate, "ca_certificate"),
       readSecret(config.sshKeyPath, "ssh_key_path", config.sshKey),
     ]);
-    if (token === undefined)
+    const token = async (): Promise<string> => {
+      const text = await readSecret(config.tokenFile, "token_file", config.token);
+      if (text !== undefined) return text;
       throw new FleetingdError("INVALID_CONFIG", "there is no token and no token_file");
+    };
     const tls: TlsOptions = { certificateAuthority, insecure: config.insecure };
     const secrets = adminPassword === undefined ? [] : [adminPassword];
     const session = new Session({ config, token, tls, server: this.description, secrets });
