@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # The first process of a VM that is nothing but an SSH server: on the tiny guest's kernel and its busybox, with the key of its seed.
 /bin/busybox --install -s /bin
 export PATH=/bin:/sbin
