@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { logEntrySchema, loggedEventSchema, timelineSchema } from "../src/api/events.ts";
 import { instancesSchema, statusSchema, whySchema } from "../src/api/status.ts";
+import { importSchema } from "../src/cli/import/answer.ts";
 import { daemonTable } from "../src/config/daemon-keys.ts";
 import { imageTables } from "../src/config/image-keys.ts";
 import { type KeyDoc, keyDocs } from "../src/config/key.ts";
@@ -19,6 +20,7 @@ import { poolTable } from "../src/config/pool-keys.ts";
 import { remoteKeys } from "../src/config/remote-keys.ts";
 import { servicesTable } from "../src/config/service-keys.ts";
 import { sourceTables } from "../src/config/source-keys.ts";
+import { assignment, toToml } from "../src/config/to-toml.ts";
 import { reportSchema } from "../src/doctor/finding.ts";
 import { createInstruments } from "../src/metrics/instruments.ts";
 
@@ -37,6 +39,7 @@ export const SCHEMAS: Readonly<Record<string, z.ZodType>> = {
   log: logEntrySchema,
   explain: timelineSchema,
   doctor: reportSchema,
+  "import-config": importSchema,
 };
 export const SCHEMAS_PATH = join(ROOT, "docs/schemas");
 
@@ -224,25 +227,6 @@ function comment(text: string): string[] {
     line += ` ${word}`;
   }
   return [...lines, line];
-}
-
-function assignment(name: string, value: unknown): string {
-  return `${name} = ${toToml(value)}`;
-}
-
-function toToml(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(toToml).join(", ")}]`;
-  if (typeof value === "object" && value !== null) {
-    const pairs = Object.entries(value).map(([name, one]) => `${tomlKey(name)} = ${toToml(one)}`);
-    return pairs.length === 0 ? "{}" : `{ ${pairs.join(", ")} }`;
-  }
-  const text =
-    typeof value === "string" && value.includes('"') && !value.includes("'") ? `'${value}'` : undefined;
-  return text ?? JSON.stringify(value);
-}
-
-function tomlKey(name: string): string {
-  return /^[\w-]+$/.test(name) ? name : JSON.stringify(name);
 }
 
 function code(text: string): string {

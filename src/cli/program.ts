@@ -197,6 +197,17 @@ function addLocalCommands(program: Command, run: Runner): void {
       ),
     );
   program
+    .command("import-config")
+    .description("print what a runner's configuration for another plugin would be here")
+    .argument("<file>", "GitLab Runner's config.toml")
+    .option("--json", "as JSON")
+    .action((file: string, _, command: Command) =>
+      run(async () => (await import("./import-config.ts")).importConfig, {
+        ...command.optsWithGlobals<ReadOptions>(),
+        file,
+      }),
+    );
+  program
     .command("licenses")
     .description("print the licences of this program and of all that is bundled with it")
     .option("--json", "as JSON")

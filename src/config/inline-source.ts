@@ -19,8 +19,8 @@ interface OtherPlugin {
   defaults: Input;
   /** Keys that say nothing here, and the only value that they may have. */
   fixed: Readonly<Record<string, { value: unknown; why: string }>>;
-  /** Keys of what is done here without being told: docs/ says how. */
-  unneeded?: readonly string[];
+  /** Keys of what is done here without being told, and how. */
+  unneeded?: Readonly<Record<string, string>>;
 }
 
 /** Of a source for which there is no other plugin: its own keys, with its type before them. */
@@ -47,7 +47,11 @@ const PLUGINS: readonly OtherPlugin[] = [
     names: { name: "description" },
     defaults: { max_instances: 1_000, create_timeout: "20m" },
     fixed: {},
-    unneeded: ["max_concurrent_operations", "session_refresh_interval", "startup_cleanup_timeout"],
+    unneeded: {
+      max_concurrent_operations: "what an organization has no room for waits until it has",
+      session_refresh_interval: "a session is renewed before it ends, and when it is refused",
+      startup_cleanup_timeout: "VMs outlive a restart, and new ones don't wait for what is removed",
+    },
   },
   {
     type: "incus",
@@ -81,44 +85,91 @@ const PLUGINS: readonly OtherPlugin[] = [
 /** What is the same in both: the pool's. */
 const POOL_KEYS = new Set(Object.keys(poolTable.shape));
 
-interface InlineSource {
+/** What another plugin's keys say, in ours. */
+export interface Translation {
+  type: SourceType;
+  /** The other plugin's names for keys of the source. */
+  names: OtherPlugin["names"];
+  /** The table of the source. */
+  source: Input;
+  /** The keys of a pool, and of `plugin_config`; and those that nobody knows. */
   rest: Input;
-  sources: Readonly<Record<string, SourceConfig>>;
+  /** What has become of each key that was given. */
+  fates: ReadonlyMap<string, Fate>;
+  /** Every key that the other plugin, or a source of this type, has. */
+  known: readonly string[];
   findings: readonly Finding[];
+}
+
+/** In which table a key is now, by what name; or why it says nothing here. */
+export type Fate = { table: "source" | "rest"; name: string } | { unneeded: string };
+
+interface InlineSource extends Pick<Translation, "rest" | "known" | "findings"> {
+  sources: Readonly<Record<string, SourceConfig>>;
 }
 
 /**
  * Takes the keys of another plugin out of `input`.
+ * @param type whose keys they are, if that is known and need not be seen from them
  * @returns `rest`, which has keys of ours instead; `sources` has the one that it names
  */
-export function takeInlineSource(input: Input): InlineSource | undefined {
-  const plugin = PLUGINS.find(({ marker }) => Object.keys(input).some((key) => key.startsWith(marker)));
-  if (plugin === undefined) return undefined;
-  const { type, group, names, defaults, fixed, unneeded = [] } = plugin;
-  const table = new Set(Object.keys(sourceTables[type].shape));
-  // Another plugin's word for a key is the only one that counts: `image` beside `incus_image` is the pool's.
-  const renamed = new Set(Object.values(names));
-  const ours = (key: string): string | undefined => {
-    if (Object.hasOwn(names, key)) return names[key];
-    return table.has(key) && !POOL_KEYS.has(key) && !renamed.has(key) && key !== "type" ? key : undefined;
-  };
-  const source: Record<string, unknown> = { ...defaults, type };
-  if (input["max_instances"] !== undefined) source["max_instances"] = input["max_instances"];
-  const rest: Record<string, unknown> = { warm_instances: 0, sources: [`plugin-${type}`] };
-  for (const [key, value] of Object.entries(input)) {
-    const name = ours(key);
-    if (name !== undefined) source[name] = value;
-    else if (key === group) rest["group"] = input["group"] ?? value;
-    else if (!Object.hasOwn(fixed, key) && !unneeded.includes(key)) rest[key] = value;
-  }
-  const findings = wrongFixed(input, fixed);
+export function takeInlineSource(input: Input, type?: SourceType): InlineSource | undefined {
+  const translation = translate(input, type);
+  if (translation === undefined) return undefined;
+  const { names, source, rest, known, findings } = translation;
+  const name = `plugin-${translation.type}`;
+  const all = { sources: [name], ...rest };
   const read = readSource(source);
-  if ("source" in read) return { rest, sources: { [`plugin-${type}`]: read.source }, findings };
+  if ("source" in read) return { rest: all, sources: { [name]: read.source }, known, findings };
+  const theirs = read.findings.map((finding) => inTheirWords(finding, names));
+  return { rest: all, sources: {}, known, findings: [...findings, ...theirs] };
+}
+
+/**
+ * Says in our keys what another plugin's say.
+ * @param type whose keys they are, if that is known and need not be seen from them
+ * @returns undefined if they are no other plugin's
+ */
+export function translate(input: Input, type?: SourceType): Translation | undefined {
+  const plugin = PLUGINS.find((one) =>
+    type === undefined ? Object.keys(input).some((key) => key.startsWith(one.marker)) : one.type === type,
+  );
+  if (plugin === undefined) return undefined;
+  const { defaults, fixed, names } = plugin;
+  const source: Record<string, unknown> = { type: plugin.type, ...defaults };
+  if (input["max_instances"] !== undefined) source["max_instances"] = input["max_instances"];
+  const rest: Record<string, unknown> = { warm_instances: 0 };
+  const fates = new Map<string, Fate>();
+  for (const [key, value] of Object.entries(input)) {
+    const fate = fateOf(key, plugin);
+    fates.set(key, fate);
+    if ("unneeded" in fate) continue;
+    if (fate.table === "source") source[fate.name] = value;
+    // A group of our own goes before their word for it.
+    else if (fate.name === key || !(fate.name in input)) rest[fate.name] = value;
+  }
   return {
-    rest,
-    sources: {},
-    findings: [...findings, ...read.findings.map((it) => inTheirWords(it, names))],
+    ...{ type: plugin.type, names, source, rest, fates },
+    known: [names, fixed, plugin.unneeded ?? {}, sourceTables[plugin.type].shape].flatMap(Object.keys),
+    findings: wrongFixed(input, fixed),
   };
+}
+
+function fateOf(key: string, { type, group, names, fixed, unneeded = {} }: OtherPlugin): Fate {
+  const why = own(unneeded, key) ?? own(fixed, key)?.why;
+  if (why !== undefined) return { unneeded: why };
+  const name = own(names, key);
+  if (name !== undefined) return { table: "source", name };
+  if (key === group) return { table: "rest", name: "group" };
+  // Another plugin's word for a key is the only one that counts: `image` beside `incus_image` is the pool's.
+  const isSources = Object.hasOwn(sourceTables[type].shape, key) && key !== "type";
+  const isTaken = POOL_KEYS.has(key) || Object.values(names).includes(key);
+  return { table: isSources && !isTaken ? "source" : "rest", name: key };
+}
+
+/** What `table` itself has by that name: a key may be called as any object's own. */
+function own<Value>(table: Readonly<Record<string, Value>>, key: string): Value | undefined {
+  return Object.hasOwn(table, key) ? table[key] : undefined;
 }
 
 function wrongFixed(input: Input, fixed: OtherPlugin["fixed"]): Finding[] {

@@ -11,6 +11,7 @@ import { key } from "./key.ts";
 import { DEFAULT_SOCKET } from "./paths.ts";
 import { POOL_FIELDS, type PoolKey, poolTable, toPoolConfig } from "./pool-keys.ts";
 import { configError, formatKey } from "./problems.ts";
+import type { SourceType } from "./source-keys.ts";
 import type { Config, PoolConfig } from "./types.ts";
 import { absolutePath, debugAddress, groupName, type ListenAddress, name } from "./values.ts";
 
@@ -69,16 +70,30 @@ const DEFAULTS: PoolConfig = toPoolConfig(poolTable.parse({}));
  * @throws FleetingdError INVALID_CONFIG, whose message has one line for each error.
  */
 export function parsePluginConfig(json: string | undefined, daemonConfig: Config): PluginPool {
-  const given = parseJson(json);
-  const other = takeInlineSource(given);
-  if (other !== undefined && other.findings.length > 0) throw failure(other.findings);
+  const read = readPluginConfig(parseJson(json), daemonConfig);
+  if ("findings" in read) throw failure(read.findings);
+  return read;
+}
+
+/**
+ * Which pool the keys of a `plugin_config` mean, or all that is wrong with them.
+ * @param type whose keys they are, if that is known and need not be seen from them
+ */
+export function readPluginConfig(
+  given: Input,
+  daemonConfig: Config,
+  type?: SourceType,
+): PluginPool | { findings: readonly Finding[] } {
+  const other = takeInlineSource(given, type);
+  if (other !== undefined && other.findings.length > 0)
+    return { findings: [...other.findings, ...unknownKeys(other.rest, other.known)] };
   const input = other?.rest ?? given;
   const config = { ...daemonConfig, sources: { ...daemonConfig.sources, ...other?.sources } };
   const inline = pick(input, POOL_KEYS);
   const own = pick(input, PLUGIN_KEYS);
   const plugin = pluginTable.safeParse(own);
   const pool = readPool(inline);
-  const findings = unknownKeys(input);
+  const findings = unknownKeys(input, other?.known);
   if (!plugin.success) findings.push(...explain(plugin.error.issues, own, PLUGIN_KEYS));
   if ("findings" in pool) findings.push(...pool.findings);
 
@@ -93,7 +108,7 @@ export function parsePluginConfig(json: string | undefined, daemonConfig: Config
       findings.push(...contradictions(inline, toPoolConfig(pool.table, config.sources), named, poolName));
     else findings.push(...checkPool(pool.table, knownNames(config)));
   }
-  if (findings.length > 0 || !plugin.success || "findings" in pool) throw failure(findings);
+  if (findings.length > 0 || !plugin.success || "findings" in pool) return { findings };
 
   const { group, debug_server_addr: debugListen } = plugin.data;
   const about = { group, debugListen };
@@ -127,10 +142,11 @@ function pick(object: object, keys: readonly string[]): Input {
   return picked;
 }
 
-function unknownKeys(input: Input): Finding[] {
+/** @param more keys that there are as well, of another plugin */
+function unknownKeys(input: Input, more: readonly string[] = []): Finding[] {
   return Object.keys(input)
     .filter((name) => !ALL_KEYS.includes(name))
-    .map((name) => ({ path: [name], text: unknownKey(name, ALL_KEYS) }));
+    .map((name) => ({ path: [name], text: unknownKey(name, [...more, ...ALL_KEYS]) }));
 }
 
 function noSuchPool(wanted: string, config: Config): Finding {

@@ -12,6 +12,7 @@ describe("what a server said, before it is shown", () => {
     "a header": `X-Auth-Token: ${SECRET}`,
     "an authorization": `Authorization: Bearer ${SECRET}, realm`,
     "a Python dictionary": `{'application_credential_secret': '${SECRET}'}`,
+    "a password in a URL": `git clone https://oauth2:${SECRET.replaceAll("/", "")}@gitlab.example.org/a.git`,
     "a private key": `-----BEGIN OPENSSH PRIVATE KEY-----\n${SECRET}\n-----END OPENSSH PRIVATE KEY-----`,
     "a private key that was cut off": `-----BEGIN PRIVATE KEY-----\n${SECRET}`,
   };
@@ -22,6 +23,12 @@ describe("what a server said, before it is shown", () => {
       assert.match(safe, /\[redacted\]/);
     });
   }
+
+  test("a token of GitLab's is hidden wherever it stands, and no structure that is called passwd", () => {
+    assert.equal(redact("docker login -p glpat-0123456789abcdefghij x"), "docker login -p [redacted] x");
+    const users = '{"passwd": {"users": [{"name": "core"}]}}';
+    assert.equal(redact(users), users);
+  });
 
   test("what is known to be secret is hidden wherever it stands", () => {
     assert.equal(redact(`no user ${SECRET}, nor ${SECRET}`, [SECRET]), "no user [redacted], nor [redacted]");
