@@ -167,7 +167,7 @@ function fateOf(key: string, { type, group, names, fixed, unneeded = {} }: Other
   return { table: isSources && !isTaken ? "source" : "rest", name: key };
 }
 
-/** What `table` itself has by that name: a key may be called as any object's own. */
+/** What `table` itself has by that name, and not every object. */
 function own<Value>(table: Readonly<Record<string, Value>>, key: string): Value | undefined {
   return Object.hasOwn(table, key) ? table[key] : undefined;
 }
