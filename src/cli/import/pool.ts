@@ -65,15 +65,16 @@ function pick(input: Table, shape: object): Table {
 /** The source's table with secrets in files of their own, where it has keys for them. */
 function withFiles(name: string, { type, source }: Translation): Table {
   const entries = Object.entries(source).flatMap(([key, value]): [string, unknown][] => {
-    if (!isSecret(key, type)) return [[key, value]];
-    return `${key}_file` in source ? [] : [[`${key}_file`, secretFile(name, key)]];
+    const file = fileKey(key, type);
+    if (file === undefined) return [[key, value]];
+    return file in source ? [] : [[file, secretFile(name, key)]];
   });
   return Object.fromEntries(entries);
 }
 
-/** What may stand in a file instead is a secret. */
-function isSecret(key: string, type: SourceType): boolean {
-  return Object.hasOwn(sourceTables[type].shape, `${key}_file`);
+/** What may stand in a file instead is a secret: the key that names the file. */
+function fileKey(key: string, type: SourceType): string | undefined {
+  return [`${key}_file`, `${key}_path`].find((name) => Object.hasOwn(sourceTables[type].shape, name));
 }
 
 function secretFile(name: string, key: string): string {
@@ -88,9 +89,10 @@ function noteOn(
   const fate: Fate = translation?.fates.get(key) ?? { table: "rest", name: key };
   if ("unneeded" in fate) return { fate: "unneeded", text: `has no meaning here: ${fate.unneeded}` };
   const isSource = fate.table === "source";
-  if (translation !== undefined && isSource && isSecret(fate.name, translation.type)) {
-    const path = translation.source[`${fate.name}_file`] ?? secretFile(name, fate.name);
-    const text = `write it into ${path}, which only root should be able to read: that is ${fate.name}_file in [sources.${name}]`;
+  const file = translation !== undefined && isSource ? fileKey(fate.name, translation.type) : undefined;
+  if (file !== undefined) {
+    const path = translation?.source[file] ?? secretFile(name, fate.name);
+    const text = `write it into ${path}, which only root should be able to read: that is ${file} in [sources.${name}]`;
     return { fate: "to-do", text };
   }
   const places = isSource ? [`[sources.${name}]`] : [];
