@@ -1,6 +1,6 @@
 /** What other plugins' examples become is the pool that they are by themselves, and `fleetingd config check` takes it. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -216,6 +216,31 @@ describe("a secret", () => {
     );
     assert.match(noteOn(made, "vm_prebuild_cloudinit_extra_cmds", 2).text, /looks like a secret/);
   });
+});
+
+test("docs/migration.md shows what it prints", async () => {
+  const page = await readFile(join(import.meta.dirname, "../../../docs/migration.md"), "utf8");
+  const [, file = "", printed] = /^\$ fleetingd import-config (\S+)\n(.*?)^```$/ms.exec(page) ?? [];
+  const text = `concurrent = 5
+
+[[runners]]
+  name = "small"
+  executor = "docker-autoscaler"
+  [runners.autoscaler]
+    plugin = "fleeting-plugin-incus"
+    max_instances = 5
+    max_use_count = 1
+    [runners.autoscaler.plugin_config]
+      incus_image = "runner-base"
+      incus_instance_size = "c2-m4"
+      incus_delete_only_own_vms = true
+      max_instances = 5
+
+    [runners.autoscaler.connector_config]
+      username = "root"
+      key_path = "/root/.ssh/id"
+`;
+  assert.equal(`${renderImport(file, importRunners(file, text, HOST)).join("\n")}\n`, printed);
 });
 
 describe("what is to be done", () => {
