@@ -33,6 +33,7 @@ import { reportJson, reportTable } from "./report.ts";
 import { rules } from "./rules.ts";
 import { runMeasurements } from "./run.ts";
 import { snapshot } from "./snapshot.ts";
+import { sources } from "./sources.ts";
 import { trafficThroughRules } from "./traffic.ts";
 
 /** In the order in which they run: of those with VMs a golden image first, for all others start from it. */
@@ -42,6 +43,7 @@ const GROUPS: readonly (readonly Measurement[])[] = [
   cycles,
   manyVms,
   page,
+  sources,
   golden,
   clone,
   plugin,

@@ -13,7 +13,7 @@ import { buildXml, textOf } from "../../src/sources/vcd/xml.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 import { guestOf } from "../helpers/vcd/guest.ts";
 import { PATIENCE_MS, startVcdSite, type VcdSite } from "../helpers/vcd/site.ts";
-import { API_TOKEN, NAMES, type VApp, type Vm } from "../helpers/vcd/world.ts";
+import { API_TOKEN, createVApp, NAMES, type VApp, type Vm } from "../helpers/vcd/world.ts";
 
 const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIILfmDBRaYyzEcjWzqYhKoeVhJ6UWb1RTQXhkKWUGwk+ a/b";
 failOnLeaks();
@@ -141,6 +141,7 @@ describe("a machine at VMware Cloud Director", () => {
         /administrators_authorized_keys echo ssh-ed25519 \S+\+ a\/b\n/,
       );
     });
+    await withMachine(open({ template: "windows-11" }), ({ vm }) => assert.equal(vm.tpm, true));
     const passwords = new Set<string>();
     for (const protocol of ["winrm", "winrm+https"] as const) {
       await withMachine(open({ template: NAMES.windows, protocol }), ({ vm, address }) => {
@@ -322,16 +323,12 @@ describe("a machine at VMware Cloud Director", () => {
     const signal = AbortSignal.timeout(PATIENCE_MS);
     const name = await withMachine(cloud, ({ vapp }) => vapp.name);
     const [prefix = ""] = name.split("-fl-own");
-    site.director.world.vapps.push({
-      kind: "vApp",
-      id: "lost",
-      name: `${prefix}-fl-lost`,
-      description: "[fleetingd-daemon=by-itself fleetingd-pool=p fleetingd-instance=fl-lost]",
-      networks: [],
-      metadata: new Map(),
-      vms: [],
-      state: "failed",
-    });
+    const lost = createVApp(
+      `${prefix}-fl-lost`,
+      "[fleetingd-daemon=by-itself fleetingd-pool=p fleetingd-instance=fl-lost]",
+    );
+    lost.state = "failed";
+    site.director.world.vapps.push(lost);
     const again = open();
     assert.deepEqual(await again.list(owner, signal), [
       { id: "fl-lost", state: "gone", reason: "its status is FAILED_CREATION" },

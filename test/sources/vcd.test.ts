@@ -6,7 +6,7 @@ import { goMissing, runGoTests } from "../helpers/go-tests.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 import { instanceOf, PATIENCE_MS, startVcdSite, VCD_CONFIG, type VcdSite } from "../helpers/vcd/site.ts";
-import { API_TOKEN, allVms, NAMES, type VApp } from "../helpers/vcd/world.ts";
+import { API_TOKEN, allVms, createVApp } from "../helpers/vcd/world.ts";
 import { describeCloud } from "./conformance.ts";
 
 const noGo = process.env["CI"] === "true" ? undefined : await goMissing();
@@ -27,16 +27,7 @@ describe("VMware Cloud Director", { skip: needsNamespace() }, () => {
     await runGoTests({
       module: "vcd-client",
       timeoutMs: PATIENCE_MS,
-      env: {
-        VCD_URL: site.director.url,
-        VCD_TOKEN: API_TOKEN,
-        VCD_ORG: NAMES.org,
-        VCD_VDC: NAMES.vdc,
-        VCD_NETWORK: NAMES.network,
-        VCD_CATALOG: NAMES.catalog,
-        VCD_TEMPLATE: NAMES.linux,
-        VCD_STORAGE_PROFILE: NAMES.storageProfile,
-      },
+      env: site.goEnvironment,
     });
     site.steer({});
     assert.deepEqual(site.director.world.vapps, []);
@@ -55,16 +46,8 @@ describe("VMware Cloud Director", { skip: needsNamespace() }, () => {
     removeBehindOurBack: async (id) => site.discard(site.vappOf(id)),
     makeStranger: async () => {
       const [like] = site.director.world.vapps;
-      const stranger: VApp = {
-        kind: "vApp",
-        id: "stranger",
-        name: "stranger",
-        description: "",
-        networks: [],
-        metadata: new Map(),
-        vms: [],
-        state: "resolved",
-      };
+      const stranger = createVApp("stranger", "");
+      stranger.state = "resolved";
       // One that looks like ours, but does not say so.
       if (like !== undefined) stranger.name = `${like.name}x`;
       site.director.world.vapps.push(stranger);

@@ -5,7 +5,7 @@ import type { VcdConfig } from "./config.ts";
 import type { Guest } from "./customization.ts";
 import { isMissing } from "./errors.ts";
 import type { Places } from "./places.ts";
-import { composeRequest, reconfigureRequest, UNDEPLOY } from "./requests.ts";
+import { composeRequest, reconfigureRequest, TPM, UNDEPLOY } from "./requests.ts";
 import { pathOf, type Session, type VcdRequest } from "./session.ts";
 import { runningTasks, waitForTask } from "./tasks.ts";
 import { attribute, child, children, textOf, type XmlNode } from "./xml.ts";
@@ -62,8 +62,17 @@ export class Machines {
   }
 
   async configure(vm: XmlNode, guest: Guest, signal: AbortSignal): Promise<void> {
-    const path = `${pathOf(attribute(vm, "href") ?? "")}/action/reconfigureVm`;
+    const vmPath = pathOf(attribute(vm, "href") ?? "");
+    const path = `${vmPath}/action/reconfigureVm`;
     await this.#run({ method: "POST", path, body: reconfigureRequest(this.#config, vm, guest), signal });
+    if (!/^windows11/i.test(textOf(vm, "VmSpecSection", "OsType") ?? "")) return;
+    // Windows 11 wants one, and a copy has not that of its template.
+    await this.#run({
+      method: "POST",
+      path: `${vmPath}/action/editTrustedPlatformModule`,
+      body: TPM,
+      signal,
+    });
   }
 
   async powerOn(vmPath: string, signal: AbortSignal): Promise<void> {

@@ -81,6 +81,12 @@ function specSection(
   return { "@Modified": true, "ovf:Info": "The size of the machine", ...wanted };
 }
 
+export const TPM: Body = {
+  name: "TrustedPlatformModule",
+  type: "TpmSection+xml",
+  node: { TpmPresent: true },
+};
+
 export const UNDEPLOY: Body = {
   name: "UndeployVAppParams",
   type: "undeployVAppParams+xml",

@@ -26,6 +26,8 @@ export interface Director {
   readonly steering: Steering;
   /** `GET /api/org 200`, of all requests since it was made. */
   readonly requests: readonly string[];
+  /** How long it has worked on its answers. */
+  readonly busyMs: number;
   /** The next request whose method and path this is is answered so. */
   failNext(
     method: string,
@@ -56,6 +58,7 @@ export async function startDirector(pool: readonly string[]): Promise<Director> 
   const sockets = new Set<Socket>();
   let server: Server | undefined;
   let port = 0;
+  let busyMs = 0;
   const url = () => `https://${HOST}:${port}`;
   const renderer = new Renderer(world, url);
   const parts = { world, renderer, operations: new Operations(world, steering) };
@@ -65,7 +68,9 @@ export async function startDirector(pool: readonly string[]): Promise<Director> 
     const { pathname } = new URL(request.url ?? "", url());
     const index = failures.findIndex(({ method, path }) => method === request.method && path.test(pathname));
     const [failure] = index < 0 ? [] : failures.splice(index, 1);
+    const begunAt = performance.now();
     const answer = failure?.answer ?? answerTo({ request, body, pathname });
+    busyMs += performance.now() - begunAt;
     requests.push(`${request.method} ${pathname} ${answer.status}`);
     response.writeHead(answer.status, { "content-type": "application/*+xml", ...answer.headers });
     response.end(answer.body ?? "");
@@ -123,6 +128,9 @@ export async function startDirector(pool: readonly string[]): Promise<Director> 
     world,
     steering,
     requests,
+    get busyMs() {
+      return busyMs;
+    },
     failNext: (method, path, answer) => void failures.push({ method, path, answer }),
     start,
     stop: async () => {

@@ -4,7 +4,16 @@ import { attribute, child, children, textOf, type XmlNode } from "../../../src/s
 import { bootGuest } from "./guest.ts";
 import { customized, sized } from "./reconfigured.ts";
 import { bad, busy, forbidden, notIn, Refusal } from "./refusal.ts";
-import { allVms, createVm, type Task, type Template, type VApp, type Vm, type World } from "./world.ts";
+import {
+  allVms,
+  createVApp,
+  createVm,
+  type Task,
+  type Template,
+  type VApp,
+  type Vm,
+  type World,
+} from "./world.ts";
 
 export interface Steering {
   /** How long a task takes, one that copies a template, and a guest to boot. */
@@ -47,16 +56,7 @@ export class Operations {
       throw new Refusal(400, "DUPLICATE_NAME", `The VCD entity ${name} already exists.`);
     }
     this.#checkOperations();
-    const vapp: VApp = {
-      kind: "vApp",
-      id: randomUUID(),
-      name,
-      description: textOf(body, "Description") ?? "",
-      networks: [],
-      metadata: new Map(),
-      vms: [],
-      state: "unresolved",
-    };
+    const vapp = createVApp(name, textOf(body, "Description") ?? "");
     const networks = this.#networksOf(child(body, "InstantiationParams", "NetworkConfigSection"));
     const item = child(body, "SourcedItem");
     const add = item === undefined ? undefined : this.#sourced(vapp, networks, body, item);
@@ -106,6 +106,14 @@ export class Operations {
     const resized = attribute(spec, "Modified") === "true" ? sized(vm, spec) : {};
     return this.#begin("vappUpdateVm", vm, () => {
       Object.assign(vm, resized, { customization, name: attribute(body, "name") ?? vm.name });
+    });
+  }
+
+  setTpm(vm: Vm, body: XmlNode): Task {
+    this.#checkIdle(vm);
+    if (vm.state === "on") throw notIn("powered off", vm);
+    return this.#begin("vappUpdateVm", vm, () => {
+      vm.tpm = textOf(body, "TpmPresent") === "true";
     });
   }
 

@@ -152,6 +152,11 @@ function entityRoute(
         mime: "guestCustomizationSection",
         act: (body) => begun(operations.customize(it, body)),
       },
+      "POST action/editTrustedPlatformModule": {
+        element: "TrustedPlatformModule",
+        mime: "TpmSection",
+        act: (body) => begun(operations.setTpm(it, body)),
+      },
       "POST action/reconfigureVm": {
         element: "Vm",
         mime: "vm",

@@ -17,6 +17,8 @@ export interface VcdSite {
   readonly directory: string;
   /** Path of the PEM. */
   readonly caCertificate: string;
+  /** Where the vendor's client finds it (test/sources/vcd-client). */
+  readonly goEnvironment: Readonly<Record<string, string>>;
   config(more?: Partial<VcdConfig>): VcdConfig;
   /** All goes well but for what is said. */
   steer(more: Partial<Steering>): void;
@@ -47,6 +49,16 @@ export async function startVcdSite({ withGuests }: { withGuests: boolean }): Pro
     director,
     directory,
     caCertificate,
+    goEnvironment: {
+      VCD_URL: director.url,
+      VCD_TOKEN: API_TOKEN,
+      VCD_ORG: NAMES.org,
+      VCD_VDC: NAMES.vdc,
+      VCD_NETWORK: NAMES.network,
+      VCD_CATALOG: NAMES.catalog,
+      VCD_TEMPLATE: NAMES.linux,
+      VCD_STORAGE_PROFILE: NAMES.storageProfile,
+    },
     config: (more) => ({ ...VCD_CONFIG, url: director.url, caCertificate, ...more }),
     steer: (more) => void Object.assign(director.steering, SWIFT, more),
     vappOf: (id) => director.world.vapps.find((vapp) => instanceOf(vapp) === id),

@@ -19,6 +19,7 @@ export interface Vm {
   disks: Disk[];
   connection: { network: string; mode: string; address: string | undefined } | undefined;
   storageProfile: string;
+  tpm: boolean;
   /** As it was last put. */
   customization: XmlNode;
   state: "off" | "on" | "unresolved" | "failed";
@@ -111,6 +112,7 @@ export function createWorld(pool: readonly string[]): World {
     templates: [
       template(NAMES.linux, "debian12_64Guest", { needsEula: true }),
       template(NAMES.windows, "windows2022srvNext_64Guest"),
+      template("windows-11", "windows11_64Guest"),
       template("pair", "debian12_64Guest", { vms: 2 }),
       template("unfinished", "debian12_64Guest", { status: 0 }),
     ],
@@ -123,6 +125,20 @@ export function createWorld(pool: readonly string[]): World {
 
 export function allVms(world: World): Vm[] {
   return world.vapps.flatMap(({ vms }) => vms);
+}
+
+/** Without VMs. */
+export function createVApp(name: string, description: string): VApp {
+  return {
+    kind: "vApp",
+    id: randomUUID(),
+    name,
+    description,
+    networks: [],
+    metadata: new Map(),
+    vms: [],
+    state: "unresolved",
+  };
 }
 
 export function createVm(vapp: VApp, template: Template, name: string): Vm {
@@ -138,6 +154,7 @@ export function createVm(vapp: VApp, template: Template, name: string): Vm {
     disks: [{ id: "2000", sizeMb: 10_240 }],
     connection: undefined,
     storageProfile: "standard",
+    tpm: false,
     customization: {
       Info: "Specifies Guest OS Customization Settings",
       Enabled: "true",

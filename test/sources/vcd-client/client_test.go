@@ -4,6 +4,7 @@ package vcdclient
 
 import (
 	"crypto/tls"
+	"encoding/xml"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -60,6 +61,13 @@ func finish(t *testing.T, task govcd.Task, err error) {
 	must(t, err)
 	// The client's own wait has pauses of three seconds.
 	must(t, task.WaitInspectTaskCompletion(nil, 20*time.Millisecond))
+}
+
+// Of Windows 11, for which the client has nothing.
+type trustedPlatformModule struct {
+	XMLName    xml.Name `xml:"root:TrustedPlatformModule"`
+	Xmlns      string   `xml:"xmlns:root,attr"`
+	TpmPresent bool     `xml:"root:TpmPresent"`
 }
 
 type place struct {
@@ -212,6 +220,9 @@ func TestOneVAppForEachVM(t *testing.T) {
 	must(t, vm.Refresh())
 	customize(t, vm, "echo")
 	resize(t, vm)
+	tpm, err := at.client.Client.ExecuteTaskRequest(vm.VM.HREF+"/action/editTrustedPlatformModule", http.MethodPost,
+		"application/vnd.vmware.vcloud.TpmSection+xml", "error: %s", &trustedPlatformModule{Xmlns: types.XMLNamespaceVCloud, TpmPresent: true})
+	finish(t, tpm, err)
 	_, err = vm.Undeploy()
 	refused(t, err, "is not running")
 	power, err := vm.PowerOn()
