@@ -27,30 +27,38 @@ export interface Login {
   close(): void;
 }
 
-// A connection attempt to a machine that is still booting is lost, and the kernel would repeat it only after 1 s.
-const CONNECT_TIMEOUT_MS = 60;
-const CONNECT_INTERVAL_MS = 10;
+/** How connecting is tried again and again. */
+interface Pace {
+  attemptMs: number;
+  pauseMs: number;
+}
+
+// On this host an answer is there at once; an attempt while the machine boots is lost, and the kernel would repeat it after 1 s.
+const NEAR: Pace = { attemptMs: 60, pauseMs: 10 };
+/** For a machine behind a network: an answer may be far away, and whoever stands between counts attempts. */
+export const FAR: Pace = { attemptMs: 5_000, pauseMs: 250 };
 const HANDSHAKE_TIMEOUT_MS = 20_000;
 const RETRY_MS = 100;
 
 /**
- * Tries until a login works.
+ * Tries until a login works; `pace` is for a machine on this host unless it is given.
  * @throws FleetingdError TIMEOUT with the last reason, or CANCELLED by the signal.
  */
 export async function waitForLogin(
   target: LoginTarget,
-  options: { timeoutMs: number; signal: AbortSignal },
+  options: { timeoutMs: number; signal: AbortSignal; pace?: Pace },
 ): Promise<Login> {
+  const { signal, pace = NEAR } = options;
   const deadline = performance.now() + options.timeoutMs;
   let reason = "nothing answered on its SSH port";
   for (;;) {
-    const socket = await openSocket(target);
+    const socket = await openSocket(target, { timeoutMs: pace.attemptMs, signal });
     if (socket !== undefined) {
       try {
-        return await logIn(target, socket, options.signal);
+        return await logIn(target, socket, signal);
       } catch (error) {
         reason = messageOf(error);
-        await sleep(RETRY_MS, options.signal);
+        await sleep(RETRY_MS, signal);
       }
     }
     if (performance.now() >= deadline) {
@@ -59,7 +67,7 @@ export async function waitForLogin(
         `no SSH login to ${target.username}@${target.address}:${target.port} within ${options.timeoutMs / 1000} s: ${reason}`,
       );
     }
-    await sleep(CONNECT_INTERVAL_MS, options.signal);
+    await sleep(pace.pauseMs, signal);
   }
 }
 
@@ -92,16 +100,24 @@ export async function readSshBanner(
   }
 }
 
-function openSocket(target: LoginTarget): Promise<Socket | undefined> {
+/** Undefined if it could not be opened in time, or is wanted no more. */
+function openSocket(
+  target: LoginTarget,
+  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
+): Promise<Socket | undefined> {
   return new Promise((resolve) => {
     const socket = connect({ host: target.address, port: target.port, noDelay: true });
     const fail = (): void => {
+      signal.removeEventListener("abort", fail);
       socket.destroy();
       resolve(undefined);
     };
-    socket.setTimeout(CONNECT_TIMEOUT_MS, fail);
+    if (signal.aborted) return fail();
+    signal.addEventListener("abort", fail);
+    socket.setTimeout(timeoutMs, fail);
     socket.once("error", fail);
     socket.once("connect", () => {
+      signal.removeEventListener("abort", fail);
       socket.setTimeout(0);
       socket.removeListener("error", fail);
       resolve(socket);

@@ -7,7 +7,7 @@
 import { readFile } from "node:fs/promises";
 import { generateSshKeyPair } from "../../cloudinit/keys.ts";
 import { FleetingdError } from "../../errors.ts";
-import { readSshBanner, waitForLogin } from "../../host/ssh.ts";
+import { FAR, readSshBanner, waitForLogin } from "../../host/ssh.ts";
 import { askWinRm, waitForWinRm } from "../../host/winrm.ts";
 import type { Logger } from "../../log.ts";
 import type {
@@ -225,6 +225,6 @@ function machineOf(data: SourceData): MachineData | undefined {
 async function logIn(info: ConnectInfo, options: { timeoutMs: number; signal: AbortSignal }): Promise<void> {
   if (info.protocol !== "ssh") return waitForWinRm(info, options);
   // The machine makes its own host key, which nobody knows beforehand.
-  const login = await waitForLogin({ ...info, hostKey: undefined }, options);
+  const login = await waitForLogin({ ...info, hostKey: undefined }, { ...options, pace: FAR });
   login.close();
 }
