@@ -6,6 +6,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
 import ssh2, { type AuthContext, type Connection, type ServerChannel } from "ssh2";
+import { generateSshKeyPair } from "../../src/cloudinit/keys.ts";
 import { run } from "../../src/host/run.ts";
 import { inTestNamespace } from "./namespace.ts";
 
@@ -39,11 +40,11 @@ export async function startGuests(
     throw new Error("guests need a namespace of their own: their addresses would be the host's");
   await run("ip", ["address", "replace", subnet, "dev", "lo"]);
   let logins = 0;
-  const host = utils.generateKeyPairSync("ed25519");
+  const host = generateSshKeyPair("host");
   const sockets = new Set<Socket>();
   // By what the SSH server knows of a connection: where it comes from.
   const asked = new Map<string, Guest>();
-  const ssh = new Server({ hostKeys: [host.private] }, (client, { ip, port }) => {
+  const ssh = new Server({ hostKeys: [host.privateKey] }, (client, { ip, port }) => {
     const guest = asked.get(`${ip} ${port}`);
     if (guest === undefined) return client.end();
     return serve(client, guest, () => {

@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import ssh2, { type Connection, type ServerChannel, type Server as SshServer } from "ssh2";
+import { generateSshKeyPair } from "../../src/cloudinit/keys.ts";
 import type { StandInMachines } from "./stand-in-daemon.ts";
 
 const { Server, utils } = ssh2;
@@ -19,9 +20,10 @@ export function createSshMachines(): SshMachines {
   return {
     running,
     create: async (id) => {
-      const host = utils.generateKeyPairSync("ed25519");
-      const user = utils.generateKeyPairSync("ed25519");
-      const server = new Server({ hostKeys: [host.private] }, (client) => serveClient(client, user.public));
+      const [host, user] = [generateSshKeyPair("host"), generateSshKeyPair("user")];
+      const server = new Server({ hostKeys: [host.privateKey] }, (client) =>
+        serveClient(client, user.publicKey),
+      );
       server.listen(0, ADDRESS);
       await once(server, "listening");
       running.set(id, server);
@@ -29,7 +31,7 @@ export function createSshMachines(): SshMachines {
       if (address === null || typeof address === "string") throw new Error("the SSH server has no port");
       return {
         username: USERNAME,
-        key: Buffer.from(user.private),
+        key: Buffer.from(user.privateKey),
         internalAddress: ADDRESS,
         externalAddress: ADDRESS,
         port: address.port,
