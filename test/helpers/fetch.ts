@@ -4,6 +4,7 @@
  */
 import { mkdir } from "node:fs/promises";
 import { fetchBaseImage } from "../../src/daemon/base-images.ts";
+import { describeError } from "../../src/errors.ts";
 import { createLogger } from "../../src/log.ts";
 import { IMAGES } from "./daemon.ts";
 import { prepareDebianPrograms } from "./debian-programs.ts";
@@ -20,27 +21,42 @@ await mkdir(IMAGES, { recursive: true });
 const logger = createLogger({ format: "text", level: "warn" });
 const signal = new AbortController().signal;
 const say = (step: string): void => void process.stdout.write(`  ${step}\n`);
-say("base image");
-await fetchBaseImage(
-  { type: "debian-packages", suite: undefined, mirrors: undefined, packages: [] },
-  { diskDirectory: IMAGES, signal, logger, onProgress: ({ step }) => say(`  ${step}`) },
+const baseImage = { type: "debian-packages", suite: undefined, mirrors: undefined, packages: [] } as const;
+/** What takes longest first. */
+const THINGS: readonly (readonly [name: string, prepare: () => Promise<unknown>])[] = [
+  ["roots of distributions, and the package's Node", prepareFreshRoots],
+  [
+    "base image",
+    () => fetchBaseImage(baseImage, { diskDirectory: IMAGES, signal, logger, onProgress: () => undefined }),
+  ],
+  ["Debian programs", prepareDebianPrograms],
+  ["OpenStack", installOpenStack],
+  ["libvirt daemon", prepareLibvirtServer],
+  ["Incus server", prepareIncusServer],
+  ["Go modules", buildGoModules],
+  ["tiny guest", prepareTinyGuest],
+  ["promtool", preparePromtool],
+];
+/** Most of it waits for a server, and none of it uses more than one processor. */
+const AT_ONCE = 3;
+
+const queue = [...THINGS];
+const problems: unknown[] = [];
+await Promise.all(
+  Array.from({ length: AT_ONCE }, async () => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const [name, prepare] = next;
+      // The others go on: what is half made would stay behind.
+      await prepare().then(
+        () => say(name),
+        (error: unknown) => problems.push(error),
+      );
+    }
+  }),
 );
-say("tiny guest");
-await prepareTinyGuest();
-say("Incus server");
-await prepareIncusServer();
-say("libvirt daemon");
-await prepareLibvirtServer();
-say("Debian programs");
-await prepareDebianPrograms();
-say("roots of distributions, and the package's Node");
-await prepareFreshRoots();
-say("promtool");
-await preparePromtool();
-say("OpenStack");
-await installOpenStack();
-say("Go modules");
-await buildGoTests("provisioning");
-await buildGoTests("taskscaler");
-await buildGoTests("vcd-client");
-await buildStandInVm();
+if (problems.length > 0) throw new AggregateError(problems, problems.map(describeError).join("\n"));
+
+async function buildGoModules(): Promise<void> {
+  for (const module of ["provisioning", "taskscaler", "vcd-client"] as const) await buildGoTests(module);
+  await buildStandInVm();
+}
