@@ -125,9 +125,16 @@ async function startServices(
   installed: Installation,
   names: readonly ServiceName[] = ["keystone", "placement", "glance", "neutron", "nova"],
 ): Promise<ChildProcess[]> {
-  const processes = names.map((name) => startService(name, directory, installed));
+  const processes: ChildProcess[] = [];
+  const start = async (name: ServiceName): Promise<void> => {
+    const child = startService(name, directory, installed);
+    processes.push(child);
+    await untilAnswers(name, child, directory);
+  };
   try {
-    await Promise.all(names.map((name, index) => untilAnswers(name, processes[index], directory)));
+    // Nova asks Keystone for Placement as it starts, and ends if either does not answer.
+    await Promise.all(names.filter((name) => name !== "nova").map(start));
+    if (names.includes("nova")) await start("nova");
   } catch (error) {
     await Promise.all(processes.map(kill));
     throw error;
@@ -167,14 +174,9 @@ async function kill(child: ChildProcess): Promise<void> {
   await exitOf(child);
 }
 
-async function untilAnswers(
-  name: ServiceName,
-  child: ChildProcess | undefined,
-  directory: string,
-): Promise<void> {
+async function untilAnswers(name: ServiceName, child: ChildProcess, directory: string): Promise<void> {
   const answers = async (): Promise<true | undefined> => {
-    if (child === undefined || hasEnded(child))
-      throw new Error(`${name} ended:\n${await lastOutput(directory, name)}`);
+    if (hasEnded(child)) throw new Error(`${name} ended:\n${await lastOutput(directory, name)}`);
     try {
       await fetch(urlOf(name), { signal: AbortSignal.timeout(20_000) });
       return true;
