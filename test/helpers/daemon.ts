@@ -1,6 +1,8 @@
 /** A real daemon and real plugins, as processes of the built program, in the test's own namespaces. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
+import { openSync, readSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -103,17 +105,16 @@ export async function startTestDaemon(options: TestDaemonOptions): Promise<TestD
   ];
   await writeFile(configPath, config.join(""), { mode: 0o600 });
   const flags = options.keepVms ? [] : ["--ephemeral"];
+  const output = await openOutput();
   const child = spawn(FLEETINGD, ["--config", configPath, "serve", ...flags], {
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: ["ignore", output.fd, output.fd],
     env: { ...process.env, ...options.env },
   });
-  let log = "";
-  for (const stream of [child.stdout, child.stderr])
-    stream.on("data", (text: Buffer) => (log += text.toString()));
+  const log = (): string => output.read();
   await waitFor(
     async () => {
       if (child.exitCode !== null || child.signalCode !== null)
-        throw new Error(`the daemon ended (${child.exitCode ?? child.signalCode}):\n${log}`);
+        throw new Error(`the daemon ended (${child.exitCode ?? child.signalCode}):\n${log()}`);
       return (await answers(socket)) ? true : undefined;
     },
     { timeoutMs: START_TIMEOUT_MS, intervalMs: 10, what: "the daemon's socket" },
@@ -129,7 +130,7 @@ export async function startTestDaemon(options: TestDaemonOptions): Promise<TestD
     socket,
     client,
     process: child,
-    log: () => log,
+    log,
     status,
     async prebuild(pool, force = false) {
       const stream = client.prebuild({ pool, force }, { deadline: Date.now() + PREBUILD_TIMEOUT_MS });
@@ -144,7 +145,7 @@ export async function startTestDaemon(options: TestDaemonOptions): Promise<TestD
       await waitFor(
         async () => {
           const found = (await status()).pools.find(({ name }) => name === pool);
-          if (found?.lastError) throw new Error(`${found.lastError}\n${log}`);
+          if (found?.lastError) throw new Error(`${found.lastError}\n${log()}`);
           return found && found.warm.actual >= count ? true : undefined;
         },
         { timeoutMs: VM_TIMEOUT_MS, intervalMs: 50, what: `${count} warm VMs in ${pool}` },
@@ -167,6 +168,31 @@ export async function startTestDaemon(options: TestDaemonOptions): Promise<TestD
       }
       if (!options.keepVms && !options.keepDirectory) await rm(directory, { recursive: true, force: true });
       return child.exitCode === 0;
+    },
+  };
+}
+
+/**
+ * Where a process writes to. A pipe may be read after the answer to a request that came later than what was written;
+ * a file holds at any moment what was written before.
+ */
+async function openOutput(): Promise<{ fd: number; read(): string }> {
+  const path = join(tmpdir(), `output-${randomUUID()}`);
+  const fd = openSync(path, "a+", 0o600);
+  await rm(path);
+  let text = "";
+  const decoder = new TextDecoder();
+  const buffer = Buffer.alloc(64 * 1024);
+  let position = 0;
+  return {
+    fd,
+    read() {
+      for (;;) {
+        const bytes = readSync(fd, buffer, 0, buffer.length, position);
+        if (bytes === 0) return text;
+        position += bytes;
+        text += decoder.decode(buffer.subarray(0, bytes), { stream: true });
+      }
     },
   };
 }
