@@ -13,7 +13,7 @@ const ENDED_BY_SIGNAL = 255;
  * Runs a shell, or `command`, until it ends.
  * @param input What it reads; this process's own standard input if not given.
  * @returns its exit code; 255 if it was ended by a signal
- * @throws FleetingdError UNAVAILABLE if there is no login, or the connection is lost
+ * @throws FleetingdError UNAVAILABLE if there is no login, or the connection ends before it does: what became of it is not known
  */
 export async function runSession(
   target: LoginTarget,
@@ -55,7 +55,7 @@ export async function runSession(
 
 interface Session {
   channel: ClientChannel;
-  /** Its exit code, when the channel has closed. */
+  /** Its exit code, when the channel has closed; rejects if none was told, for the connection was closed. */
   ended: Promise<number>;
 }
 
@@ -73,11 +73,20 @@ function openSession(client: ssh2.Client, command: string | undefined): Promise<
 }
 
 function endOf(channel: ClientChannel): Promise<number> {
-  let exitCode = ENDED_BY_SIGNAL;
+  let exitCode: number | undefined;
   channel.on("exit", (code: number | null) => {
     exitCode = code ?? ENDED_BY_SIGNAL;
   });
-  return new Promise((resolve) => channel.once("close", () => resolve(exitCode)));
+  const ended = new Promise<number>((resolve, reject) => {
+    channel.once("close", () => {
+      if (exitCode !== undefined) resolve(exitCode);
+      else
+        reject(new FleetingdError("UNAVAILABLE", "the SSH connection was closed before the command ended."));
+    });
+  });
+  // The connection may have failed before anybody waits for this.
+  ended.catch(() => undefined);
+  return ended;
 }
 
 /** Joins the channel and this process's terminal until the channel closes. */
