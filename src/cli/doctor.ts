@@ -1,4 +1,6 @@
 /** `fleetingd doctor`: what is wrong with this host and the configuration, and what mends it. */
+
+import { printable } from "../api/text.ts";
 import { type LoadedConfig, loadConfig } from "../config/load.ts";
 import { examine, mend, reportOf } from "../doctor/doctor.ts";
 import { type Check, fail, ok, type Report, type Verdict } from "../doctor/finding.ts";
@@ -10,7 +12,6 @@ import { serviceChecks } from "../doctor/services.ts";
 import { sourceChecks } from "../doctor/sources.ts";
 import { FleetingdError } from "../errors.ts";
 import { type CliCommand, EXIT, type ReadOptions } from "./context.ts";
-import { printable } from "./format.ts";
 import { createProgress } from "./progress.ts";
 
 export interface DoctorOptions extends ReadOptions {

@@ -1,8 +1,9 @@
 /** `fleetingd events`: what has happened lately, and what happens. */
 import type { LoggedEvent } from "../api/events.ts";
+import { printable } from "../api/text.ts";
 import { type CliCommand, EXIT } from "./context.ts";
 import { type FollowOptions, readStream } from "./follow.ts";
-import { formatClock, printable } from "./format.ts";
+import { formatClock } from "./format.ts";
 
 export interface EventsOptions extends FollowOptions {
   instance?: string | undefined;

@@ -1,10 +1,11 @@
 /** `fleetingd explain`: the life of one VM, also of one that is gone as long as the daemon remembers it. */
 import type { LoggedEvent, Timeline } from "../api/events.ts";
+import { printable } from "../api/text.ts";
 import { timelineOf } from "../api/timeline.ts";
 import { FleetingdError } from "../errors.ts";
 import { type CliCommand, EXIT, type ReadOptions } from "./context.ts";
 import { readStream } from "./follow.ts";
-import { formatClock, formatTable, printable } from "./format.ts";
+import { formatClock, formatTable } from "./format.ts";
 
 export interface ExplainOptions extends ReadOptions {
   instance: string;

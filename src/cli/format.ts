@@ -1,7 +1,5 @@
 /** Text for terminals. */
 
-export { formatAge, formatBytes, harmless, printable } from "../api/text.ts";
-
 /** Columns of equal width under their headings; the last one is as long as it is. */
 export function formatTable(headings: readonly string[], rows: readonly (readonly string[])[]): string[] {
   const widths = headings.map((heading, column) =>

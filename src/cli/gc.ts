@@ -1,8 +1,8 @@
 /** `fleetingd gc`: the daemon removes images that nobody needs. */
 import type { GcReport } from "../api/images.ts";
+import { formatBytes, printable } from "../api/text.ts";
 import { callUnary } from "../host/grpc.ts";
 import { type CliCommand, EXIT, type ReadOptions } from "./context.ts";
-import { formatBytes, printable } from "./format.ts";
 import { askForJson } from "./json-answer.ts";
 
 export interface GcOptions extends ReadOptions {

@@ -1,8 +1,9 @@
 /** `fleetingd images` */
 import type { ImageList, ImageStatus } from "../api/images.ts";
+import { formatAge, formatBytes, printable } from "../api/text.ts";
 import { callUnary } from "../host/grpc.ts";
 import { type CliCommand, EXIT, type ReadOptions } from "./context.ts";
-import { formatAge, formatBytes, formatTable, printable } from "./format.ts";
+import { formatTable } from "./format.ts";
 import { askForJson } from "./json-answer.ts";
 
 const TIMEOUT_MS = 60_000;

@@ -1,7 +1,7 @@
 /** Instances as a table. */
 import type { InstanceStatus } from "../api/status.ts";
-import { conditionOf } from "../api/text.ts";
-import { formatAge, formatTable, printable } from "./format.ts";
+import { conditionOf, formatAge, printable } from "../api/text.ts";
+import { formatTable } from "./format.ts";
 
 export function renderInstances(instances: readonly InstanceStatus[]): string[] {
   if (instances.length === 0) return ["No instances."];

@@ -1,8 +1,10 @@
 /** `fleetingd logs`: the daemon's newest log lines, of one VM or all, also where there is no journal. */
+
+import { printable } from "../api/text.ts";
 import type { LogEntry } from "../log.ts";
 import { type CliCommand, EXIT } from "./context.ts";
 import { type FollowOptions, readStream } from "./follow.ts";
-import { formatClock, printable } from "./format.ts";
+import { formatClock } from "./format.ts";
 
 export interface LogsOptions extends FollowOptions {
   instance?: string | undefined;

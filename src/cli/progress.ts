@@ -1,6 +1,7 @@
 /** Progress on standard error: one line that is redrawn on a terminal, plain lines elsewhere. */
+
+import { formatAge, printable } from "../api/text.ts";
 import type { CliContext } from "./context.ts";
-import { formatAge, printable } from "./format.ts";
 
 export interface Progress {
   /** What goes on now. */

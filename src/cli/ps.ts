@@ -1,6 +1,7 @@
 /** `fleetingd ps`: the instances, one a line. */
+
+import { printable } from "../api/text.ts";
 import { type CliCommand, EXIT, type ReadOptions } from "./context.ts";
-import { printable } from "./format.ts";
 import { renderInstances } from "./instance-table.ts";
 import { askForStatus } from "./status.ts";
 

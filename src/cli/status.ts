@@ -1,8 +1,9 @@
 /** `fleetingd status` */
 import type { DaemonStatus, PoolStatus } from "../api/status.ts";
+import { formatAge, printable } from "../api/text.ts";
 import { callUnary } from "../host/grpc.ts";
 import { type CliCommand, EXIT, type GlobalOptions, type ReadOptions } from "./context.ts";
-import { formatAge, formatTable, printable } from "./format.ts";
+import { formatTable } from "./format.ts";
 import { renderInstances } from "./instance-table.ts";
 import { askForJson } from "./json-answer.ts";
 

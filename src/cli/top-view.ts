@@ -1,7 +1,7 @@
 /** What `top` shows, as lines that fit the terminal: pure. */
 import type { DaemonStatus, InstanceStatus, PoolStatus } from "../api/status.ts";
-import { conditionOf } from "../api/text.ts";
-import { formatAge, formatTable, printable } from "./format.ts";
+import { conditionOf, formatAge, printable } from "../api/text.ts";
+import { formatTable } from "./format.ts";
 
 export interface TopView {
   sort: (typeof SORTS)[number]["name"];

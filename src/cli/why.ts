@@ -1,7 +1,8 @@
 /** `fleetingd why`: one sentence a pool on why it is not at its desired size, or that it is. */
+
+import { printable } from "../api/text.ts";
 import { FleetingdError } from "../errors.ts";
 import { type CliCommand, EXIT, type ReadOptions } from "./context.ts";
-import { printable } from "./format.ts";
 import { askForStatus } from "./status.ts";
 
 export interface WhyOptions extends ReadOptions {
