@@ -1,4 +1,5 @@
 /** What happens, newest first. */
+import { Card } from "./card.tsx";
 import type { KeyedEvent } from "./state.ts";
 import { clock } from "./time.ts";
 
@@ -9,8 +10,7 @@ interface EventsProps {
 
 export function Events({ events, onChoose }: EventsProps) {
   return (
-    <section class="card" aria-labelledby="events-title">
-      <h2 id="events-title">Events</h2>
+    <Card id="events" title="Events">
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard */}
       <section class="scroll" aria-label="Newest events first" tabIndex={0}>
         <ol class="events">
@@ -34,6 +34,6 @@ export function Events({ events, onChoose }: EventsProps) {
         </ol>
         {events.length === 0 && <p class="muted">Nothing has happened yet.</p>}
       </section>
-    </section>
+    </Card>
   );
 }

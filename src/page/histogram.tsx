@@ -1,5 +1,7 @@
 /** How long something took, since the daemon's start. */
+
 import type { Distribution } from "../metrics/distributions.ts";
+import { Card } from "./card.tsx";
 import { type Bar, barsOf, summaryOf } from "./distribution.ts";
 import { duration } from "./time.ts";
 
@@ -17,8 +19,7 @@ export function Histogram({ title, what, distributions }: HistogramProps) {
   const { count, half, most } = summaryOf(distributions);
   const highest = Math.max(1, ...bars.map((bar) => bar.count));
   return (
-    <section class="card" aria-label={title}>
-      <h2>{title}</h2>
+    <Card id={title.toLowerCase()} title={title}>
       <p class="muted">
         {count === 0
           ? `None since the daemon's start (${what}).`
@@ -59,7 +60,7 @@ export function Histogram({ title, what, distributions }: HistogramProps) {
           </table>
         </>
       )}
-    </section>
+    </Card>
   );
 }
 

@@ -1,11 +1,12 @@
 /** What VMs are made of, and how old it is. */
+
 import { formatAge, formatBytes } from "../api/text.ts";
+import { Card } from "./card.tsx";
 import type { PageState } from "./state.ts";
 
 export function Images({ state: { images } }: { state: PageState }) {
   return (
-    <section class="card" aria-labelledby="images-title">
-      <h2 id="images-title">Images</h2>
+    <Card id="images" title="Images">
       {images === null ? (
         <p class="muted">The disks are being looked at …</p>
       ) : images.length === 0 ? (
@@ -36,6 +37,6 @@ export function Images({ state: { images } }: { state: PageState }) {
           </tbody>
         </table>
       )}
-    </section>
+    </Card>
   );
 }

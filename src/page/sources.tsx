@@ -1,10 +1,11 @@
 /** Where VMs are made, and whether that works. */
+
 import type { PoolSourceStatus, PoolStatus } from "../api/status.ts";
+import { Card } from "./card.tsx";
 
 export function Sources({ pools }: { pools: readonly PoolStatus[] }) {
   return (
-    <section class="card" aria-labelledby="sources-title">
-      <h2 id="sources-title">Sources</h2>
+    <Card id="sources" title="Sources">
       <table class="plain" aria-labelledby="sources-title">
         <thead>
           <tr>
@@ -33,7 +34,7 @@ export function Sources({ pools }: { pools: readonly PoolStatus[] }) {
           )}
         </tbody>
       </table>
-    </section>
+    </Card>
   );
 }
 

@@ -1,5 +1,7 @@
 /** The last starts, newest first, each with what its phases took. */
+
 import type { PageStart } from "../web/messages.ts";
+import { Card } from "./card.tsx";
 import type { PageState } from "./state.ts";
 import { clock, duration } from "./time.ts";
 
@@ -17,8 +19,7 @@ export function Starts({ state, onChoose }: { state: PageState; onChoose(id: str
   const used = new Set(lines.flatMap(({ phases }) => (phases ?? []).map(({ name }) => name)));
   const names = [...used].sort((a, b) => PHASES.indexOf(a) - PHASES.indexOf(b));
   return (
-    <section class="card" aria-labelledby="starts-title">
-      <h2 id="starts-title">Starts</h2>
+    <Card id="starts" title="Starts">
       {lines.length === 0 && <p class="muted">No VM was started since the daemon was.</p>}
       <ul class="legend">
         {names.map((name) => (
@@ -43,7 +44,7 @@ export function Starts({ state, onChoose }: { state: PageState; onChoose(id: str
           </li>
         ))}
       </ol>
-    </section>
+    </Card>
   );
 }
 
