@@ -1,8 +1,8 @@
 /** GitLab Runner beside us: its way to the daemon, and what its own configuration says of our pools. */
 import { chmod, readFile, stat } from "node:fs/promises";
 import { isAbsolute } from "node:path";
-import { z } from "zod";
 import { parsePluginConfig } from "../config/plugin-config.ts";
+import { type Autoscaler, type Runner, type RunnerFile, runnerFileSchema } from "../config/runner-file.ts";
 import { plainValue, readToml } from "../config/toml.ts";
 import type { Config } from "../config/types.ts";
 import { describeError, messageOf, systemErrorCode } from "../errors.ts";
@@ -16,26 +16,6 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const INSTANCE_EXECUTORS = ["instance", "docker-autoscaler"];
 const MEND_FILE = "Mend it there; GitLab Runner goes on with what it has read before.";
 const PLUGIN = /fleeting-plugin-fleetingd|(^|\/)fleetingd(:|$)/;
-
-const autoscalerSchema = z.looseObject({
-  plugin: z.string().default(""),
-  capacity_per_instance: z.number().default(1),
-  max_use_count: z.number().optional(),
-  max_instances: z.number().default(0),
-  plugin_config: z.unknown(),
-  state_storage: z.looseObject({ enabled: z.boolean().default(false) }).default({ enabled: false }),
-});
-const runnerSchema = z.looseObject({
-  name: z.string().default("unnamed"),
-  executor: z.string().default(""),
-  autoscaler: autoscalerSchema.optional(),
-});
-const runnersSchema = z.looseObject({
-  shutdown_timeout: z.number().optional(),
-  runners: z.array(runnerSchema).default([]),
-});
-type Runner = z.infer<typeof runnerSchema>;
-type Autoscaler = z.infer<typeof autoscalerSchema>;
 
 /** The runner reads these in [runners.autoscaler] only, and passes over them elsewhere without a word. */
 const OF_AUTOSCALER = ["plugin", "instance_ready_command", "delete_instances_on_shutdown"];
@@ -106,7 +86,7 @@ async function runnerConfig(config: Config, path: string): Promise<Finding[]> {
   if (Array.isArray(read)) return read;
   const ours = read.runners.flatMap((runner) => {
     const { autoscaler } = runner;
-    return autoscaler !== undefined && PLUGIN.test(autoscaler.plugin) ? [{ runner, autoscaler }] : [];
+    return autoscaler !== undefined && PLUGIN.test(autoscaler.plugin ?? "") ? [{ runner, autoscaler }] : [];
   });
   if (ours.length === 0)
     return [
@@ -127,7 +107,7 @@ async function runnerConfig(config: Config, path: string): Promise<Finding[]> {
   return findings;
 }
 
-async function readRunners(path: string): Promise<z.infer<typeof runnersSchema> | Finding[]> {
+async function readRunners(path: string): Promise<RunnerFile | Finding[]> {
   let text: string | undefined;
   try {
     text = await readTextIfExists(path);
@@ -140,7 +120,7 @@ async function readRunners(path: string): Promise<z.infer<typeof runnersSchema> 
     return [ok(`there is no ${path}: GitLab Runner is elsewhere, or --runner-config names its place`)];
   const toml = readToml(path, text);
   if ("syntaxError" in toml) return [fail(`${path} is not valid: ${toml.syntaxError}`, MEND_FILE)];
-  const parsed = runnersSchema.safeParse(JSON.parse(JSON.stringify(plainValue(toml.table))));
+  const parsed = runnerFileSchema.safeParse(JSON.parse(JSON.stringify(plainValue(toml.table))));
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   return [
@@ -149,15 +129,13 @@ async function readRunners(path: string): Promise<z.infer<typeof runnersSchema> 
 }
 
 async function lookAtRunner(config: Config, runner: Runner, autoscaler: Autoscaler): Promise<Finding[]> {
+  const { plugin = "" } = autoscaler;
   const findings = [...settings(runner, autoscaler), itsPool(config, autoscaler)];
-  if (!(await isThere(autoscaler.plugin)))
+  if (!(await isThere(plugin)))
     findings.unshift(
-      fail(
-        `the plugin ${autoscaler.plugin} was not found`,
-        "Install it, or set plugin to its absolute path.",
-      ),
+      fail(`the plugin ${plugin} was not found`, "Install it, or set plugin to its absolute path."),
     );
-  const who = `runner ${JSON.stringify(runner.name)}`;
+  const who = `runner ${JSON.stringify(runner.name ?? "unnamed")}`;
   return findings.map((finding) => ({ ...finding, message: `${who}: ${finding.message}` }));
 }
 
@@ -201,7 +179,7 @@ function itsPool(
   { plugin_config: pluginConfig, max_instances: theirs }: Autoscaler,
 ): Finding {
   try {
-    const { poolName, pool } = parsePluginConfig(JSON.stringify(pluginConfig ?? null), config);
+    const { poolName, pool } = parsePluginConfig(JSON.stringify(pluginConfig), config);
     const ours = pool.maxInstances;
     if (theirs > 0 && theirs <= ours) return ok(`uses the pool ${poolName}`);
     return warn(

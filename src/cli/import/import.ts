@@ -1,5 +1,7 @@
 /** What GitLab Runner's configuration for another plugin or executor means here: pure. */
+
 import { configError, type Problem } from "../../config/problems.ts";
+import type { Autoscaler, CustomExecutor } from "../../config/runner-file.ts";
 import { type SourceType, sourceTables } from "../../config/source-keys.ts";
 import { assignment } from "../../config/to-toml.ts";
 import { FleetingdError } from "../../errors.ts";
@@ -7,7 +9,7 @@ import { LOCAL } from "../../sources/source.ts";
 import type { Import, ImportedRunner, Note } from "./answer.ts";
 import { distrosOf, executorLines, executorNotes, isLibvirtExecutor, keysOf } from "./libvirt-executor.ts";
 import { type NewPool, newPool } from "./pool.ts";
-import { type Autoscaler, type CustomExecutor, type RunnerEntry, readRunnerFile } from "./runner-file.ts";
+import { type RunnerEntry, readRunnerFile } from "./runner-file.ts";
 
 export interface ImportHost {
   /** The names of libvirt-gitlab-executor's base images, as files. */

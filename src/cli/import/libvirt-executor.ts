@@ -1,9 +1,10 @@
 /** libvirt-gitlab-executor, a driver of the custom executor: what is fixed there, and what its arguments say. */
+
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
+import type { CustomExecutor } from "../../config/runner-file.ts";
 import { assignment } from "../../config/to-toml.ts";
 import type { Note } from "./answer.ts";
-import type { CustomExecutor } from "./runner-file.ts";
 
 const PROGRAM = "libvirt-gci";
 const STAGES = ["prepare", "run", "cleanup"] as const;

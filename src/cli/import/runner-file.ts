@@ -1,46 +1,10 @@
 /** GitLab Runner's `config.toml`, as far as an import is about it. */
-import { z } from "zod";
 import { explain, type Finding } from "../../config/explain.ts";
 import { configError, formatKey, type Problem } from "../../config/problems.ts";
+import { type Runner, runnerFileSchema } from "../../config/runner-file.ts";
 import { locate, plainValue, readToml } from "../../config/toml.ts";
 
-const table = z.record(z.string(), z.unknown());
-const words = z.array(z.string()).default([]);
-
-const customSchema = z.looseObject({
-  prepare_exec: z.string().default(""),
-  prepare_args: words,
-  run_exec: z.string().default(""),
-  run_args: words,
-  cleanup_exec: z.string().default(""),
-  cleanup_args: words,
-});
-
-const autoscalerSchema = z.looseObject({
-  plugin: z.string().optional(),
-  max_instances: z.number().default(0),
-  plugin_config: table.default({}),
-  connector_config: table.default({}),
-});
-
-const runnerSchema = z.looseObject({
-  name: z.string().optional(),
-  limit: z.number().default(0),
-  /** It belongs into the autoscaler; an example of one plugin has it here. */
-  plugin: z.string().optional(),
-  autoscaler: autoscalerSchema.optional(),
-  custom: customSchema.optional(),
-});
-
-const fileSchema = z.looseObject({
-  concurrent: z.number().default(0),
-  runners: z.array(runnerSchema).default([]),
-});
-
-export type CustomExecutor = z.output<typeof customSchema>;
-export type Autoscaler = z.output<typeof autoscalerSchema>;
-
-export interface RunnerEntry extends z.output<typeof runnerSchema> {
+export interface RunnerEntry extends Runner {
   /** How many jobs it runs at a time; 0: any number. */
   concurrent: number;
   /** The line where it begins, or a key of it stands. */
@@ -68,7 +32,7 @@ export function readRunnerFile(file: string, text: string): RunnerEntry[] {
     key: formatKey(place(path)),
     text: what,
   });
-  const parsed = fileSchema.safeParse(input);
+  const parsed = runnerFileSchema.safeParse(input);
   if (!parsed.success) throw configError(explain(parsed.error.issues, input, []).map(problem));
   const { runners, concurrent } = parsed.data;
   return runners.map((runner, index) => {
