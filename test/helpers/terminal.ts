@@ -16,7 +16,8 @@ export interface Terminal {
   close(): Promise<void>;
 }
 
-const TIMEOUT_MS = 30_000;
+/** Only for what hangs. */
+const TIMEOUT_MS = 120_000;
 
 export async function openTerminal(
   command: readonly string[],

@@ -1,13 +1,12 @@
 /** The commands that watch a daemon, as an operator has them: a real daemon, stand-in VMs, a real terminal. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { execa } from "execa";
-import type { z } from "zod";
 import { logEntrySchema, loggedEventSchema, timelineSchema } from "../../../src/api/events.ts";
 import { instancesSchema, statusSchema, whySchema } from "../../../src/api/status.ts";
 import { waitFor } from "../../../src/host/wait.ts";
-import { FLEETINGD, type TestDaemon } from "../../helpers/daemon.ts";
+import { commandLineOf, parseExactly } from "../../helpers/command-line.ts";
+import type { TestDaemon } from "../../helpers/daemon.ts";
 import { attachGroup, type GroupClient } from "../../helpers/group-client.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
 import { createStandInWorld, STAND_IN_POOL, type StandInWorld } from "../../helpers/stand-in-world.ts";
@@ -36,23 +35,8 @@ describe("an operator", { skip: needsNamespace() }, () => {
     await world.remove();
   });
 
-  const command = (...words: string[]): string[] => [
-    FLEETINGD,
-    "--config",
-    join(daemon.directory, "config.toml"),
-    ...words,
-  ];
-  const cli = async (...words: string[]): Promise<string> => {
-    const [program = "", ...args] = command(...words);
-    return (await execa(program, args)).stdout;
-  };
-  /** Fields that a schema does not know would be as wrong as missing ones. */
-  const parse = <T extends z.ZodType>(schema: T, json: string): z.output<T> => {
-    const value: unknown = JSON.parse(json);
-    const parsed = schema.parse(value);
-    assert.deepEqual(parsed, value);
-    return parsed;
-  };
+  const command = (...words: string[]): string[] => commandLineOf(daemon).words(...words);
+  const cli = (...words: string[]): Promise<string> => commandLineOf(daemon).output(...words);
   const eventually = (what: string, holds: () => Promise<boolean>): Promise<true> =>
     waitFor(async () => ((await holds()) ? true : undefined), {
       timeoutMs: TIMEOUT_MS,
@@ -74,21 +58,24 @@ describe("an operator", { skip: needsNamespace() }, () => {
     const id = await useOne();
     assert.match(await cli("ps"), new RegExp(`^${id}  ci +in use +\\d+s +172\\.16\\.\\S+ +ci/default`, "m"));
     assert.match(await cli("ps"), /^fl-\S+ +ci +(warm|creating: \w+|creating) /m);
-    const { instances } = parse(instancesSchema, await cli("ps", "--json"));
+    const { instances } = parseExactly(instancesSchema, await cli("ps", "--json"));
     assert.ok(instances.some((one) => one.id === id && one.group === "ci/default"));
-    assert.equal(parse(instancesSchema, await cli("ps", "--json", "--pool", "none")).instances.length, 0);
-    parse(statusSchema, await cli("status", "--json"));
+    assert.equal(
+      parseExactly(instancesSchema, await cli("ps", "--json", "--pool", "none")).instances.length,
+      0,
+    );
+    parseExactly(statusSchema, await cli("status", "--json"));
     await group.decrease([id]);
   });
 
   test("is told the life of an instance, from its making to its end, also when it is gone", async () => {
     const id = await useOne();
     await group.connectInfo(id);
-    const alive = parse(timelineSchema, await cli("explain", id, "--json"));
+    const alive = parseExactly(timelineSchema, await cli("explain", id, "--json"));
     assert.deepEqual([alive.state, alive.pool, alive.group], ["ready", "ci", "ci/default"]);
     await group.decrease([id]);
     await eventually("its end", async () => !(await cli("ps")).includes(id));
-    const timeline = parse(timelineSchema, await cli("explain", id, "--json"));
+    const timeline = parseExactly(timelineSchema, await cli("explain", id, "--json"));
     assert.equal(timeline.state, "gone");
     assert.match(timeline.outcome, /the runner gave it back/);
     const phases = timeline.steps.filter(({ what }) => what.startsWith("made: "));
@@ -124,12 +111,16 @@ describe("an operator", { skip: needsNamespace() }, () => {
     );
     following.kill("SIGTERM");
     await following;
-    for (const line of seen.trimEnd().split("\n")) parse(loggedEventSchema, line);
-    const own = (await cli("events", id, "--json")).split("\n").map((line) => parse(loggedEventSchema, line));
+    for (const line of seen.trimEnd().split("\n")) parseExactly(loggedEventSchema, line);
+    const own = (await cli("events", id, "--json"))
+      .split("\n")
+      .map((line) => parseExactly(loggedEventSchema, line));
     assert.ok(own.every((event) => "instance" in event && event.instance === id));
     assert.ok(own.some(({ kind }) => kind === "claimed"));
     assert.match(await cli("events", id), new RegExp(`^[\\d:]{8}  ready +${id}  seconds=`, "m"));
-    const lines = (await cli("logs", id, "--json")).split("\n").map((line) => parse(logEntrySchema, line));
+    const lines = (await cli("logs", id, "--json"))
+      .split("\n")
+      .map((line) => parseExactly(logEntrySchema, line));
     assert.ok(lines.every(({ fields }) => fields["instance"] === id));
     assert.ok(lines.some(({ message }) => message === "an instance is ready"));
     assert.match(await cli("logs"), /^[\d:]{8} info {2}the daemon is ready /m);
@@ -146,12 +137,14 @@ describe("an operator", { skip: needsNamespace() }, () => {
         await cli("why", "ci"),
       ),
     );
-    const { pools } = parse(whySchema, await cli("why", "--json"));
+    const { pools } = parseExactly(whySchema, await cli("why", "--json"));
     assert.match(pools[0]?.why ?? "", /could not be made/);
-    const failed = (await cli("events", "--json")).split("\n").map((line) => parse(loggedEventSchema, line));
+    const failed = (await cli("events", "--json"))
+      .split("\n")
+      .map((line) => parseExactly(loggedEventSchema, line));
     const failure = failed.find(({ kind }) => kind === "failed");
     assert.ok(failure?.kind === "failed");
-    const why = parse(timelineSchema, await cli("explain", failure.instance, "--json"));
+    const why = parseExactly(timelineSchema, await cli("explain", failure.instance, "--json"));
     assert.match(why.outcome, /could not be made \(boot\)/);
     assert.ok(why.steps.some(({ isProblem }) => isProblem));
     await world.programs.setFault("hypervisor", undefined);
@@ -165,8 +158,11 @@ describe("an operator", { skip: needsNamespace() }, () => {
   });
 
   test("reads a console, which root alone may", async () => {
-    const [id = ""] = parse(instancesSchema, await cli("ps", "--json")).instances.map((one) => one.id);
-    await cli("console", id);
+    const [id = ""] = parseExactly(instancesSchema, await cli("ps", "--json")).instances.map((one) => one.id);
+    const [console = "", ...ofId] = command("console", id);
+    const { stdout, stderr } = await execa(console, ofId);
+    assert.equal(stdout, "");
+    assert.match(stderr, new RegExp(`^${id} has shown nothing so far`));
     await assert.rejects(cli("console", "../../etc"), { stderr: /there is no instance \.\.\/\.\.\/etc/ });
     const [program = "", ...args] = command("console", id);
     const refused = await execa(program, args, { uid: NOBODY, gid: NOBODY, reject: false });
@@ -175,7 +171,7 @@ describe("an operator", { skip: needsNamespace() }, () => {
   });
 
   test("logs in, as root alone, and gets the command's output and exit code", async () => {
-    const [id = ""] = parse(instancesSchema, await cli("ps", "--json")).instances.map((one) => one.id);
+    const [id = ""] = parseExactly(instancesSchema, await cli("ps", "--json")).instances.map((one) => one.id);
     assert.equal(await cli("ssh", id, "--", "echo", "$((6 * 7))"), "42");
     await assert.rejects(cli("ssh", id, "--", "exit", "7"), { exitCode: 7 });
     const [program = "", ...args] = command("ssh", id, "true");

@@ -1,8 +1,5 @@
 /** What arrives at a receiver of OpenTelemetry's, by HTTP, for what happens in the daemon. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { BinaryReader } from "@bufbuild/protobuf/wire";
 import type { DaemonEvent } from "../../../src/events.ts";
@@ -12,46 +9,15 @@ import { createMetrics, type Metrics } from "../../../src/metrics/metrics.ts";
 import { startTelemetry, type Telemetry } from "../../../src/telemetry/telemetry.ts";
 import { wantedTelemetry } from "../../../src/telemetry/variables.ts";
 import { SNAPSHOT } from "../../helpers/metrics-snapshot.ts";
-
-interface Value {
-  stringValue?: string;
-  boolValue?: boolean;
-}
-interface Attributed {
-  attributes?: { key: string; value: Value }[];
-}
-interface Span extends Attributed {
-  traceId: string;
-  spanId: string;
-  parentSpanId?: string;
-  name: string;
-  startTimeUnixNano: string;
-  endTimeUnixNano: string;
-  status: { code?: number; message?: string };
-  events: (Attributed & { name: string })[];
-}
-interface Point extends Attributed {
-  asDouble?: number;
-  count?: number | string;
-  sum?: number;
-  bucketCounts?: (number | string)[];
-  explicitBounds?: number[];
-}
-interface Metric {
-  name: string;
-  sum?: { isMonotonic: boolean; aggregationTemporality: number; dataPoints: Point[] };
-  gauge?: { dataPoints: Point[] };
-  histogram?: { dataPoints: Point[] };
-}
-interface Body {
-  resourceSpans?: { resource: Attributed; scopeSpans: { spans: Span[] }[] }[];
-  resourceMetrics?: { resource: Attributed; scopeMetrics: { metrics: Metric[] }[] }[];
-}
-interface Request {
-  path: string;
-  headers: IncomingHttpHeaders;
-  body: Buffer;
-}
+import {
+  type Body,
+  bodiesAt,
+  type Metric,
+  type OtlpReceiver,
+  spansIn,
+  startOtlpReceiver,
+  textsOf,
+} from "../../helpers/otlp-receiver.ts";
 
 const INSTANCE = "fl-bcdfghjkmnpq";
 const at = { pool: "ci", instance: INSTANCE };
@@ -69,27 +35,12 @@ const LIFE: readonly DaemonEvent[] = [
   { kind: "deleted", ...at, seconds: 0.2 },
 ];
 
-let server: Server;
-let endpoint: string;
-let answer: number | "never" = 200;
-const requests: Request[] = [];
+let receiver: OtlpReceiver;
 
 before(async () => {
-  server = createServer((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on("data", (chunk: Buffer) => chunks.push(chunk));
-    request.on("end", () => {
-      requests.push({ path: request.url ?? "", headers: request.headers, body: Buffer.concat(chunks) });
-      if (answer !== "never") response.writeHead(answer, { "content-type": "application/json" }).end("{}");
-    });
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  receiver = await startOtlpReceiver();
 });
-after(() => {
-  server.closeAllConnections();
-  server.close();
-});
+after(() => receiver.close());
 
 let lines: LogEntry[];
 let metrics: Metrics;
@@ -97,8 +48,8 @@ let metrics: Metrics;
 const given = new Set<string>();
 
 beforeEach(() => {
-  answer = 200;
-  requests.length = 0;
+  receiver.answer = 200;
+  receiver.received.length = 0;
   lines = [];
   metrics = createMetrics(() => Promise.reject(new Error("nobody asks")));
 });
@@ -125,16 +76,9 @@ async function start(variables: Record<string, string>, stopTimeoutMs = 60_000):
   return startTelemetry({ env: process.env, version: "1.2.3", collect, logger, stopTimeoutMs });
 }
 
-const bodies = (path: string): Body[] =>
-  requests.filter((one) => one.path === path).map(({ body }) => JSON.parse(body.toString()) as Body);
-const spansIn = (all: readonly Body[]): Span[] =>
-  all.flatMap(({ resourceSpans = [] }) =>
-    resourceSpans.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans)),
-  );
-const textsOf = ({ attributes = [] }: Attributed): Record<string, string | undefined> =>
-  Object.fromEntries(attributes.map(({ key, value }) => [key, value.stringValue]));
+const bodies = (path: string): Body[] => bodiesAt(receiver.received, path);
 const JSON_TRACES = (): Record<string, string> => ({
-  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${endpoint}/v1/traces`,
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${receiver.endpoint}/v1/traces`,
   OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
 });
 
@@ -184,7 +128,7 @@ describe("traces", () => {
     assert.equal(resource["service.name"], "ci-host-7");
     assert.equal(resource["deployment.environment"], "rack");
     assert.equal(resource["service.version"], "1.2.3");
-    assert.equal(requests[0]?.headers["x-key"], "geheim");
+    assert.equal(receiver.received[0]?.headers["x-key"], "geheim");
     assert.doesNotMatch(JSON.stringify(lines), /geheim/);
   });
 
@@ -209,7 +153,7 @@ describe("traces", () => {
     assert.ok(!before_.some(({ name }) => name === "instance" || name === "claimed"));
     const createdAt = Date.now() - 60_000;
     const times = { createdAt, readyAt: createdAt + 1_000, claimedAt: createdAt + 5_000 };
-    requests.length = 0;
+    receiver.received.length = 0;
     const after_ = spansIn(
       await traceOf([
         { kind: "adopted", ...at, state: "ready", alive: true, group: "ci/a", phases: [], ...times },
@@ -227,10 +171,13 @@ describe("traces", () => {
   });
 
   test("go as protobuf where no variable says otherwise", async () => {
-    const telemetry = await start({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_METRICS_EXPORTER: "none" });
+    const telemetry = await start({
+      OTEL_EXPORTER_OTLP_ENDPOINT: receiver.endpoint,
+      OTEL_METRICS_EXPORTER: "none",
+    });
     for (const event of LIFE) telemetry.observe(event);
     await telemetry.stop();
-    const [request] = requests;
+    const [request] = receiver.received;
     assert.equal(request?.path, "/v1/traces");
     assert.equal(request?.headers["content-type"], "application/x-protobuf");
     // ExportTraceServiceRequest.resource_spans, ResourceSpans.scope_spans, ScopeSpans.spans, Span.name
@@ -270,7 +217,7 @@ describe("metrics", () => {
     for (const seconds of [0.2, 0.2, 4, 10_000])
       metrics.observe({ kind: "ready", ...at, seconds, phases: [] });
     const telemetry = await start({
-      OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: `${endpoint}/v1/metrics`,
+      OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: `${receiver.endpoint}/v1/metrics`,
       OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: "http/json",
     });
     await telemetry.stop();
@@ -311,12 +258,12 @@ describe("metrics", () => {
 
 describe("a receiver", () => {
   test("that is away is told of once, and nothing else suffers", async () => {
-    answer = 400;
+    receiver.answer = 400;
     const telemetry = await start({ ...JSON_TRACES(), OTEL_BSP_SCHEDULE_DELAY: "10" });
     for (let round = 0; round < 3; round++) {
       for (const event of LIFE) telemetry.observe(event);
-      const seen = requests.length;
-      await waitFor(async () => (requests.length > seen ? true : undefined), {
+      const seen = receiver.received.length;
+      await waitFor(async () => (receiver.received.length > seen ? true : undefined), {
         ...{ timeoutMs: 60_000, intervalMs: 5, what: "a request" },
       });
     }
@@ -327,7 +274,7 @@ describe("a receiver", () => {
   });
 
   test("that never answers does not hold up the daemon's end", async () => {
-    answer = "never";
+    receiver.answer = "never";
     const telemetry = await start({ ...JSON_TRACES(), OTEL_EXPORTER_OTLP_TIMEOUT: "600" }, 50);
     for (const event of LIFE) telemetry.observe(event);
     await telemetry.stop();
