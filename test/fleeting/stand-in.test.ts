@@ -64,6 +64,21 @@ describe("the plugin, judged by the fleeting library", { skip }, async () => {
     await assertAllGone();
   });
 
+  test("the plugin's log, read by go-plugin as GitLab Runner reads it", async () => {
+    world.capacity = 2;
+    const output = await runPluginTests({
+      module: "provisioning",
+      pluginPath: PLUGIN,
+      config: { socket, password: "not-to-be-logged" },
+      run: "^TestLog$",
+      env: { ...env, FLEETING_TEST_MAX: "2" },
+      timeoutMs: 60_000,
+    });
+    world.capacity = 10;
+    assert.match(output, /--- PASS: TestLog/);
+    await assertAllGone();
+  });
+
   test("the real task scaler: three tasks, each on an instance of its own", async () => {
     const output = await runPluginTests({
       module: "taskscaler",
