@@ -10,7 +10,9 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { logEntrySchema, loggedEventSchema, timelineSchema } from "../src/api/events.ts";
+import { gcReportSchema, imageListSchema } from "../src/api/images.ts";
 import { instancesSchema, statusSchema, whySchema } from "../src/api/status.ts";
+import { configCheckSchema, licensesSchema, versionSchema } from "../src/cli/answers.ts";
 import { importSchema } from "../src/cli/import/answer.ts";
 import { daemonTable } from "../src/config/daemon-keys.ts";
 import { imageTables } from "../src/config/image-keys.ts";
@@ -39,7 +41,12 @@ export const SCHEMAS: Readonly<Record<string, z.ZodType>> = {
   log: logEntrySchema,
   explain: timelineSchema,
   doctor: reportSchema,
+  images: imageListSchema,
+  gc: gcReportSchema,
+  "config-check": configCheckSchema,
   "import-config": importSchema,
+  licenses: licensesSchema,
+  version: versionSchema,
 };
 export const SCHEMAS_PATH = join(ROOT, "docs/schemas");
 

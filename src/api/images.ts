@@ -1,40 +1,50 @@
 /** What `Images` and `CollectGarbage` answer. JSON, so no undefined and no dates. */
+import { z } from "zod";
 
-export interface ImageList {
-  images: readonly ImageStatus[];
-}
+const imageSchema = z.object({
+  kind: z.enum(["golden", "base", "snapshot"]),
+  name: z.string(),
+  directory: z.string().describe("where it lies: the pool's vm_disk_directory"),
+  pools: z.array(z.string()).readonly().describe("whose new VMs, or next golden image, are made of it"),
+  base: z
+    .string()
+    .nullable()
+    .describe(
+      "what it was made of: a golden image's base image, a snapshot's golden image; null if that was not noted, and for a base image",
+    ),
+  ageSeconds: z.number(),
+  bytes: z.number().describe("what it takes on its disk"),
+  vms: z
+    .int()
+    .describe(
+      "how many VMs are made of it, those of a snapshot also of its golden image; a base image has none itself",
+    ),
+  current: z.boolean().describe("whether it is what a pool uses now"),
+});
 
-export interface ImageStatus {
-  kind: "golden" | "base" | "snapshot";
-  name: string;
-  /** Where it lies: the pool's `vm_disk_directory`. */
-  directory: string;
-  /** Pools whose new VMs, or next golden image, are made of it. */
-  pools: readonly string[];
-  /** What it was made of: a golden image's base image, a snapshot's golden image; null if that was not noted, and for a base image. */
-  base: string | null;
-  ageSeconds: number;
-  /** What it takes on its disk. */
-  bytes: number;
-  /** How many VMs are made of it, those of a snapshot also of its golden image; a base image has none itself. */
-  vms: number;
-  /** Whether it is what a pool uses now. */
-  current: boolean;
-}
+export const imageListSchema = z.object({ images: z.array(imageSchema).readonly() });
 
-export interface GcReport {
-  dryRun: boolean;
-  directories: readonly GcDirectory[];
-}
+const gcDirectorySchema = z.object({
+  directory: z.string(),
+  skipped: z.string().nullable().describe("why nothing was looked for; null if it was"),
+  removed: z
+    .array(
+      z.object({
+        kind: z.enum(["golden", "base", "snapshot", "pointer", "leftover"]),
+        path: z.string(),
+        bytes: z.number(),
+      }),
+    )
+    .readonly()
+    .describe("what was removed, or would be"),
+});
 
-export interface GcDirectory {
-  directory: string;
-  /** Why nothing was looked for; null if it was. */
-  skipped: string | null;
-  /** What was removed, or would be. */
-  removed: readonly {
-    kind: "golden" | "base" | "snapshot" | "pointer" | "leftover";
-    path: string;
-    bytes: number;
-  }[];
-}
+export const gcReportSchema = z.object({
+  dryRun: z.boolean(),
+  directories: z.array(gcDirectorySchema).readonly(),
+});
+
+export type ImageStatus = z.infer<typeof imageSchema>;
+export type ImageList = z.infer<typeof imageListSchema>;
+export type GcDirectory = z.infer<typeof gcDirectorySchema>;
+export type GcReport = z.infer<typeof gcReportSchema>;

@@ -1,6 +1,7 @@
 /** `fleetingd config check` */
 import { type LoadedConfig, loadConfig } from "../config/load.ts";
 import { FleetingdError } from "../errors.ts";
+import type { ConfigCheck } from "./answers.ts";
 import { type CliCommand, EXIT, exitCodeOf, type ReadOptions } from "./context.ts";
 
 export const configCheck: CliCommand<ReadOptions> = async ({ config: path, json }, context) => {
@@ -9,12 +10,14 @@ export const configCheck: CliCommand<ReadOptions> = async ({ config: path, json 
     loaded = await loadConfig(path);
   } catch (error) {
     if (json !== true || !(error instanceof FleetingdError)) throw error;
-    context.out(JSON.stringify({ valid: false, errors: error.message.split("\n") }, null, 2));
+    const answer: ConfigCheck = { valid: false, errors: error.message.split("\n") };
+    context.out(JSON.stringify(answer, null, 2));
     return exitCodeOf(error);
   }
   const { config, files, notes } = loaded;
   if (json === true) {
-    context.out(JSON.stringify({ valid: true, files, notes, config }, null, 2));
+    const answer: ConfigCheck = { valid: true, files, notes, config: { ...config } };
+    context.out(JSON.stringify(answer, null, 2));
     return EXIT.ok;
   }
   for (const note of notes) context.err(note);

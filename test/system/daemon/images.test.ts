@@ -5,9 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { execa } from "execa";
-import type { GcReport, ImageList } from "../../../src/api/images.ts";
+import type { z } from "zod";
+import { gcReportSchema, imageListSchema } from "../../../src/api/images.ts";
 import { withLock } from "../../../src/host/lock.ts";
 import { newRecord } from "../../../src/pool/instance.ts";
+import { parseExactly } from "../../helpers/command-line.ts";
 import { FLEETINGD, poolToml, startTestDaemon, type TestDaemon } from "../../helpers/daemon.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
 import { openNeighbour, type Place } from "../../helpers/netns.ts";
@@ -85,15 +87,16 @@ describe("images", { skip: needsNamespace() }, () => {
     return directory;
   }
 
-  async function ask<Answer>(
+  async function ask<T extends z.ZodType>(
+    schema: T,
     ...args: string[]
-  ): Promise<{ answer: Answer; stderr: string; exitCode: number }> {
+  ): Promise<{ answer: z.output<T>; stderr: string; exitCode: number }> {
     const command = ["--socket", daemon.socket, ...args, "--json"];
     const { stdout, stderr, exitCode } = await execa(FLEETINGD, command, {
       reject: false,
       timeout: MINUTE_MS,
     });
-    return { answer: JSON.parse(stdout) as Answer, stderr, exitCode: exitCode ?? -1 };
+    return { answer: parseExactly(schema, stdout), stderr, exitCode: exitCode ?? -1 };
   }
 
   const names = async (folder: string): Promise<string[]> => (await readdir(join(disks, folder))).toSorted();
@@ -102,7 +105,7 @@ describe("images", { skip: needsNamespace() }, () => {
     await golden("0123456789abcdef", DAY_MS);
     await base("base-1", 2 * DAY_MS);
     await vm("0123456789abcdef");
-    const { images } = (await ask<ImageList>("images")).answer;
+    const { images } = (await ask(imageListSchema, "images")).answer;
     const [first, second] = images;
     assert.deepEqual(
       images.map(({ kind, name, vms, current, pools }) => ({ kind, name, vms, current, pools })),
@@ -127,14 +130,14 @@ describe("images", { skip: needsNamespace() }, () => {
     await vm("used");
     const before = await names("golden");
     const wanted = ["golden", "leftover"];
-    const dry = await ask<GcReport>("gc", "--dry-run");
+    const dry = await ask(gcReportSchema, "gc", "--dry-run");
     assert.deepEqual(
       dry.answer.directories[0]?.removed.map(({ kind }) => kind),
       wanted,
     );
     assert.deepEqual(await names("golden"), before);
 
-    const wet = await ask<GcReport>("gc");
+    const wet = await ask(gcReportSchema, "gc");
     assert.equal(wet.exitCode, 0, wet.stderr);
     assert.deepEqual(
       wet.answer.directories[0]?.removed.map(({ kind }) => kind),
@@ -143,14 +146,14 @@ describe("images", { skip: needsNamespace() }, () => {
     assert.deepEqual(await names("golden"), ["used", "young"]);
     // The pool has no golden image yet, so which base image it needs is not known.
     assert.deepEqual(await names("base"), [".base-9.0123456789ab.tmp", "base-1"]);
-    assert.deepEqual((await ask<GcReport>("gc")).answer.directories[0]?.removed, []);
+    assert.deepEqual((await ask(gcReportSchema, "gc")).answer.directories[0]?.removed, []);
   });
 
   test("stay while a record cannot be read", async () => {
     await golden("unused", DAY_MS);
     const directory = await vm("unused");
     await writeFile(join(directory, "record.json"), "{");
-    const { stderr, exitCode } = await ask<GcReport>("gc");
+    const { stderr, exitCode } = await ask(gcReportSchema, "gc");
     assert.match(stderr, /nothing is removed from .*a record cannot be read: .*record\.json: it is not JSON/);
     assert.equal(exitCode, 1);
     assert.deepEqual(await names("golden"), ["unused"]);
@@ -159,7 +162,7 @@ describe("images", { skip: needsNamespace() }, () => {
   test("stay while there are clones that no record names", async () => {
     await golden("unused", DAY_MS);
     await mkdir(join(disks, "clones", "fl-stranger"), { recursive: true });
-    const { stderr } = await ask<GcReport>("gc");
+    const { stderr } = await ask(gcReportSchema, "gc");
     assert.match(stderr, /clones are here that belong to no record.*fl-stranger/);
     assert.deepEqual(await names("golden"), ["unused"]);
   });
@@ -167,7 +170,7 @@ describe("images", { skip: needsNamespace() }, () => {
   test("stay while another process works on them", async () => {
     await golden("unused", DAY_MS);
     await withLock(join(disks, ".images.lock"), { timeoutMs: 1_000 }, async () => {
-      const { stderr, exitCode } = await ask<GcReport>("gc");
+      const { stderr, exitCode } = await ask(gcReportSchema, "gc");
       assert.match(stderr, /another process, or a prebuild, works on this directory's images/);
       assert.equal(exitCode, 1);
     });

@@ -7,9 +7,11 @@ import { after, before, describe, test } from "node:test";
 import { Server, ServerCredentials, status as Status } from "@grpc/grpc-js";
 import { build } from "esbuild";
 import { execa } from "execa";
-import type { GcReport, ImageList } from "../../../src/api/images.ts";
+import { type GcReport, gcReportSchema, type ImageList, imageListSchema } from "../../../src/api/images.ts";
 import type { DaemonStatus } from "../../../src/api/status.ts";
+import { configCheckSchema, versionSchema } from "../../../src/cli/answers.ts";
 import { type DaemonServer, DaemonService } from "../../../src/gen/fleetingd.ts";
+import { parseExactly } from "../../helpers/command-line.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
 /** `nobody`: root may open every socket, so a test of permissions has to be somebody else. */
@@ -240,7 +242,7 @@ describe("images", () => {
 
   test("as JSON, unchanged", async () => {
     const { stdout } = await run(["images", "--json", "--socket", socket]);
-    assert.deepEqual(JSON.parse(stdout), IMAGES);
+    assert.deepEqual(parseExactly(imageListSchema, stdout), IMAGES);
   });
 });
 
@@ -260,7 +262,7 @@ describe("gc", () => {
 
   test("as JSON, unchanged", async () => {
     const { stdout } = await run(["gc", "--dry-run", "--json", "--socket", socket]);
-    assert.deepEqual(JSON.parse(stdout), gcReport(true));
+    assert.deepEqual(parseExactly(gcReportSchema, stdout), gcReport(true));
   });
 });
 
@@ -376,7 +378,7 @@ describe("config check", () => {
     assert.deepEqual(forPeople.stderr.split("\n"), ["fleetingd: the configuration is not valid:", ...lines]);
     assert.equal(forPeople.exitCode, 2);
     const asJson = await run(["config", "check", "--json", "--config", config]);
-    assert.deepEqual(JSON.parse(asJson.stdout), { valid: false, errors: lines });
+    assert.deepEqual(parseExactly(configCheckSchema, asJson.stdout), { valid: false, errors: lines });
     assert.equal(asJson.exitCode, 2);
   });
 
@@ -384,6 +386,7 @@ describe("config check", () => {
     const config = join(directory, "pools.toml");
     await writeFile(config, "[pools.ci]\n");
     const { stdout } = await run(["config", "check", "--json", "--config", config]);
+    parseExactly(configCheckSchema, stdout);
     const answer = JSON.parse(stdout);
     assert.equal(answer.valid, true);
     assert.deepEqual(answer.files, [config]);
@@ -395,7 +398,7 @@ describe("config check", () => {
 describe("version and the rest", () => {
   test("version, also as JSON and as an option", async () => {
     assert.equal((await run(["version"])).stdout, `fleetingd 1.2.3 (Node.js ${process.version})`);
-    assert.deepEqual(JSON.parse((await run(["version", "--json"])).stdout), {
+    assert.deepEqual(parseExactly(versionSchema, (await run(["version", "--json"])).stdout), {
       version: "1.2.3",
       node: process.version,
     });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { CliContext } from "../../../src/cli/context.ts";
 import { formatAge } from "../../../src/api/text.ts";
+import type { CliContext } from "../../../src/cli/context.ts";
 import { createProgress } from "../../../src/cli/progress.ts";
 
 function record(terminalColumns: number | undefined): { context: CliContext; written: string[] } {
