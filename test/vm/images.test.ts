@@ -3,14 +3,14 @@ import assert from "node:assert/strict";
 import { readdir, readFile, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { gcReportSchema, imageListSchema } from "../../src/api/images.ts";
+import { execa } from "execa";
+import type { GcReport, ImageList } from "../../src/api/images.ts";
 import type { InstanceStatus } from "../../src/api/status.ts";
 import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
 import { removeTree } from "../../src/host/files.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import { listSnapshots } from "../../src/images/snapshots.ts";
-import { commandLineOf, parseExactly } from "../helpers/command-line.ts";
-import { IMAGES, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
+import { FLEETINGD, IMAGES, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 
@@ -47,7 +47,10 @@ describe("a golden image that is too old", { skip: needsNamespace() }, () => {
       if (goldenImage === made) await removeTree(directory);
   });
 
-  const ask = (...command: string[]): Promise<string> => commandLineOf(daemon).output(...command, "--json");
+  const ask = async <Answer>(...args: string[]): Promise<Answer> => {
+    const { stdout } = await execa(FLEETINGD, ["--socket", daemon.socket, ...args, "--json"]);
+    return JSON.parse(stdout) as Answer;
+  };
 
   test("is made anew, and the idle VM replaced by one of the new image", async () => {
     const isNew = ({ group, state, goldenImage }: InstanceStatus): boolean =>
@@ -75,11 +78,11 @@ describe("a golden image that is too old", { skip: needsNamespace() }, () => {
     const job = (await daemon.status()).instances.find(({ id }) => id === claimed);
     assert.equal(job?.state, "ready");
     assert.equal(job?.goldenImage, old);
-    const { images } = parseExactly(imageListSchema, await ask("images"));
+    const { images } = await ask<ImageList>("images");
     const users = new Map(images.map(({ name, vms, current }) => [name, { vms, current }]));
     assert.deepEqual(users.get(old), { vms: 1, current: false });
     assert.deepEqual(users.get(made ?? ""), { vms: 1, current: true });
-    const { directories } = parseExactly(gcReportSchema, await ask("gc", "--dry-run"));
+    const { directories } = await ask<GcReport>("gc", "--dry-run");
     const doomed = directories.flatMap(({ removed }) => removed.map(({ path }) => path));
     assert.ok(!doomed.includes(join(IMAGES, "golden", old)), doomed.join(", "));
     assert.ok((await readdir(join(IMAGES, "golden"))).includes(old));
@@ -91,7 +94,7 @@ describe("a golden image that is too old", { skip: needsNamespace() }, () => {
       async () => ((await daemon.status()).instances.some(({ id }) => id === claimed) ? undefined : true),
       { timeoutMs: 60_000, intervalMs: 50, what: "the job's VM to be gone" },
     );
-    const { directories } = parseExactly(gcReportSchema, await ask("gc", "--dry-run"));
+    const { directories } = await ask<GcReport>("gc", "--dry-run");
     const doomed = directories.flatMap(({ removed }) => removed.map(({ path }) => path));
     assert.ok(doomed.includes(join(IMAGES, "golden", old)), doomed.join(", "));
   });

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { execa } from "execa";
 import { logEntrySchema, loggedEventSchema, timelineSchema } from "../../src/api/events.ts";
+import { imageListSchema } from "../../src/api/images.ts";
 import { instancesSchema, statusSchema, whySchema } from "../../src/api/status.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import type { LogLevel } from "../../src/log.ts";
@@ -85,7 +86,7 @@ describe("an operator and a real VM", { skip: needsNamespace() }, () => {
   const logged = (pattern: RegExp): Promise<true> =>
     eventually(`a log line that matches ${pattern}`, async () => pattern.test(daemon.log()) || undefined);
 
-  test("sees it in status, ps and top, and that nothing is missing", async () => {
+  test("sees it in status, ps, why, images and top", async () => {
     const { instances, pools } = parseExactly(statusSchema, await cli("status", "--json"));
     assert.deepEqual([pools[0]?.warm, pools[0]?.why], [{ desired: 1, actual: 1 }, null]);
     assert.deepEqual(
@@ -103,6 +104,8 @@ describe("an operator and a real VM", { skip: needsNamespace() }, () => {
     assert.match(await cli("ps"), new RegExp(`^${id} +default +warm +.* 172\\.16\\.120\\.\\d+`, "m"));
     assert.match(await cli("why"), /^default: 1 of 1 warm VMs .*as it should be\.$/);
     assert.equal(parseExactly(whySchema, await cli("why", "--json")).pools[0]?.why, null);
+    const { images } = parseExactly(imageListSchema, await cli("images", "--json"));
+    assert.equal(images.find(({ kind, current }) => kind === "golden" && current)?.vms, 1);
     const top = await open("top", "--interval", "0.2");
     await top.untilShows(new RegExp(`^${id} +default +warm`, "m"));
     await top.press("q");
@@ -133,7 +136,7 @@ describe("an operator and a real VM", { skip: needsNamespace() }, () => {
     const terminal = await open("ssh", id);
     await terminal.untilShows(new RegExp(`^ubuntu@${id}:~\\$`, "m"));
     await terminal.press('echo "$TERM on $(tty)"; stty size', "Enter");
-    await terminal.untilShows(/^xterm-256color on \/dev\/pts\/\d+\n\d+ 100$/m);
+    await terminal.untilShows(/^(?:tmux|screen)\S* on \/dev\/pts\/\d+\n\d+ 100$/m);
     await terminal.resize(120, 40);
     await terminal.press("clear; stty size", "Enter");
     await terminal.untilShows(/^\d+ 120$/m);
@@ -261,7 +264,11 @@ describe("an operator and a real VM", { skip: needsNamespace() }, () => {
     const entries = (await cli("logs", "--json"))
       .split("\n")
       .map((line) => parseExactly(logEntrySchema, line));
-    assert.deepEqual(new Set(entries.map(({ level }) => level)), new Set(Object.keys(PRIORITIES)));
+    for (const wanted of ["info", "warn", "error"])
+      assert.ok(
+        entries.some(({ level }) => level === wanted),
+        wanted,
+      );
     const written = daemon.log().trimEnd().split("\n");
     assert.deepEqual(
       written.filter((line) => !/^<[3467]>./.test(line)),
