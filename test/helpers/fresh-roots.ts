@@ -2,7 +2,8 @@
  * Fresh installations of the distributions that the package is for, with the lists of their packages: in a namespace without a
  * network apt can still tell what it would install. `prepareFreshRoots` needs one; a second call finds everything.
  */
-import { mkdir, mkdtemp, readdir, rename } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdir, mkdtemp, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { exists, removeTree } from "../../src/host/files.ts";
@@ -15,8 +16,11 @@ const MAKE_TIMEOUT_MS = 600_000;
 const FETCH_TIMEOUT_MS = 300_000;
 const REACH_TIMEOUT_MS = 15_000;
 
-/** Without which the package's own scripts can't work, removal included. */
-const PACKAGES = "passwd,nftables,iproute2,qemu-utils";
+/** Without which the package's own scripts can't work, removal included, nor VMs whose hypervisor is a stand-in. */
+const PACKAGES = "passwd,nftables,iproute2,qemu-utils,genisoimage,conntrack";
+/** What is made anew when it changes. */
+const VERSION = createHash("sha256").update(PACKAGES).digest("hex").slice(0, 8);
+const folderOf = (suite: string): string => join(CACHE, `${suite}-${VERSION}`);
 
 /** Ubuntu's archive can't be reached from everywhere. */
 const SUITES = [
@@ -32,7 +36,7 @@ export async function prepareFreshRoots(): Promise<void> {
   await mkdir(CACHE, { recursive: true });
   await withLock(join(CACHE, "lock"), { timeoutMs: MAKE_TIMEOUT_MS }, async () => {
     for (const { name, mirror } of SUITES) {
-      if ((await exists(join(CACHE, name))) || !(await isReachable(mirror))) continue;
+      if ((await exists(folderOf(name))) || !(await isReachable(mirror))) continue;
       await makeRoot(name, mirror);
     }
   });
@@ -40,8 +44,9 @@ export async function prepareFreshRoots(): Promise<void> {
 
 /** The folders of those that could be made, by the names of their releases. */
 export async function freshRoots(): Promise<ReadonlyMap<string, string>> {
-  const names = (await readdir(CACHE)).filter((name) => SUITES.some((suite) => suite.name === name));
-  return new Map(names.sort().map((name) => [name, join(CACHE, name)]));
+  const roots = new Map<string, string>();
+  for (const { name } of SUITES) if (await exists(folderOf(name))) roots.set(name, folderOf(name));
+  return roots;
 }
 
 async function makeRoot(suite: string, mirror: string | undefined): Promise<void> {
@@ -59,7 +64,7 @@ async function makeRoot(suite: string, mirror: string | undefined): Promise<void
     await run("mmdebstrap", [...options, suite, root, ...(mirror === undefined ? [] : [mirror])], {
       timeoutMs: MAKE_TIMEOUT_MS,
     });
-    await rename(root, join(CACHE, suite));
+    await rename(root, folderOf(suite));
   } finally {
     await removeTree(scratch);
   }

@@ -2,7 +2,7 @@
  * A folder for the front of PATH: a stand-in for QEMU (test/helpers/stand-in-vm), whose guests answer within milliseconds,
  * and wrappers around the programs of the host, which fail when a test wants them to.
  */
-import { copyFile, mkdir, rm, symlink, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
@@ -57,10 +57,10 @@ export async function createPrograms(
   const hypervisor = join(bin, platformOf().program);
   const built = await buildStandInVm();
   if (kind === "stand-in") {
-    await symlink(built.hypervisor, hypervisor);
+    await copyFile(built.hypervisor, hypervisor);
     await writeFile(join(bin, "setpriv"), SETPRIV, { mode: 0o755 });
   }
-  // No links: each knows by its own file which program it is.
+  // No links: each knows by its own file which program it is, and the folder may be in another root.
   for (const name of WRAPPED) await copyFile(built.faultyProgram, join(bin, name));
   return {
     path: `${bin}:${process.env["PATH"]}`,

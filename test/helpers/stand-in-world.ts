@@ -193,7 +193,7 @@ async function hasRoomFor(path: string, size: number): Promise<boolean> {
 }
 
 /** A disk and a kernel that no stand-in looks into. */
-async function makeImage(folder: string): Promise<Readonly<Record<string, unknown>>> {
+export async function makeImage(folder: string): Promise<Readonly<Record<string, unknown>>> {
   const [disk, kernel] = [join(folder, "disk.raw"), join(folder, "vmlinuz")];
   await writeFile(disk, Buffer.alloc(MIB, "disk"));
   await writeFile(kernel, "a kernel");
