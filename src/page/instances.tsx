@@ -63,16 +63,18 @@ export function Instances({ state, onChoose }: InstancesProps) {
               ))}
             </tr>
           </thead>
-          <tbody>
-            {rows.map((one) => (
-              <Row
-                key={one.id}
-                instance={one}
-                age={formatAge((state.at - one.createdAt) / 1_000)}
-                onChoose={onChoose}
-              />
-            ))}
-          </tbody>
+          {groupsOf(rows).map(({ first, members }) => (
+            <tbody key={first}>
+              {members.map((one) => (
+                <Row
+                  key={one.id}
+                  instance={one}
+                  age={formatAge((state.at - one.createdAt) / 1_000)}
+                  onChoose={onChoose}
+                />
+              ))}
+            </tbody>
+          ))}
         </table>
         {rows.length === 0 && (
           <p class="muted empty">{all === 0 ? "There are no VMs." : "None has such words."}</p>
@@ -80,6 +82,16 @@ export function Instances({ state, onChoose }: InstancesProps) {
       </section>
     </section>
   );
+}
+
+/** So many rows are drawn, or are not, at once: to look after each by itself takes longer than to draw it. */
+const GROUP = 20;
+
+function groupsOf(rows: readonly PageInstance[]): { first: number; members: readonly PageInstance[] }[] {
+  return Array.from({ length: Math.ceil(rows.length / GROUP) }, (_, index) => {
+    const first = index * GROUP;
+    return { first, members: rows.slice(first, first + GROUP) };
+  });
 }
 
 interface RowProps {
