@@ -1,7 +1,6 @@
 /**
  * An Incus server or cluster as a cloud. Instances are ephemeral: stopping one, from inside or by a restart of its host, deletes it.
  */
-import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { FleetingdError } from "../../errors.ts";
 import { ApiClient, ApiError, type ApiRequest, type TlsOptions } from "../../host/api-client.ts";
@@ -15,6 +14,7 @@ import type {
   Owner,
   StoredMachine,
 } from "../remote/cloud.ts";
+import { readNamedFile } from "../remote/named-file.ts";
 import { addressOf, type IncusInstance, instanceSchema, profileSchema, stateSchema } from "./answers.ts";
 import type { IncusConfig } from "./config.ts";
 import { createFailure, explainIncus, isBusy } from "./errors.ts";
@@ -252,19 +252,9 @@ async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T
 }
 
 async function readTls(config: IncusConfig): Promise<TlsOptions> {
-  const read = async (path: string | undefined): Promise<string | undefined> => {
-    if (path === undefined) return undefined;
-    try {
-      return await readFile(path, "utf8");
-    } catch (error) {
-      throw new FleetingdError("INVALID_CONFIG", `${path}, which the Incus source names, can't be read`, {
-        cause: error,
-      });
-    }
-  };
   return {
-    clientCertificate: await read(config.clientCertificate),
-    clientKey: await read(config.clientKey),
-    serverCertificate: await read(config.serverCertificate),
+    clientCertificate: await readNamedFile(config.clientCertificate, "client_certificate"),
+    clientKey: await readNamedFile(config.clientKey, "client_key"),
+    serverCertificate: await readNamedFile(config.serverCertificate, "server_certificate"),
   };
 }

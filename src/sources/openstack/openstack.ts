@@ -5,7 +5,6 @@
  * begin or end are watched with one list between them.
  */
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { FleetingdError, messageOf } from "../../errors.ts";
 import type { TlsOptions } from "../../host/api-client.ts";
 import { sleep } from "../../host/wait.ts";
@@ -17,6 +16,7 @@ import type {
   Owner,
   StoredMachine,
 } from "../remote/cloud.ts";
+import { readNamedFile } from "../remote/named-file.ts";
 import { SharedPoll } from "../remote/shared-poll.ts";
 import type { CloudAccess } from "./access.ts";
 import { addressOf } from "./addresses.ts";
@@ -254,23 +254,12 @@ function tooSlow(server: Server, bootTimeMs: number, console: string): Fleetingd
   );
 }
 
-async function tlsOf({
-  authorityPath,
-  certificatePath,
-  keyPath,
-  insecure,
-}: CloudAccess): Promise<TlsOptions> {
-  const [certificateAuthority, clientCertificate, clientKey] = await Promise.all(
-    [authorityPath, certificatePath, keyPath].map(async (path) => {
-      if (path === undefined) return undefined;
-      try {
-        return await readFile(path, "utf8");
-      } catch (error) {
-        throw new FleetingdError("INVALID_CONFIG", `${path}, which clouds.yaml names, can't be read`, {
-          cause: error,
-        });
-      }
-    }),
-  );
-  return { certificateAuthority, clientCertificate, clientKey, insecure };
+/** Keys as `clouds.yaml` has them. */
+async function tlsOf(access: CloudAccess): Promise<TlsOptions> {
+  return {
+    certificateAuthority: await readNamedFile(access.authorityPath, "cacert"),
+    clientCertificate: await readNamedFile(access.certificatePath, "cert"),
+    clientKey: await readNamedFile(access.keyPath, "key"),
+    insecure: access.insecure,
+  };
 }

@@ -4,7 +4,6 @@
  *
  * The pool's records are what there should be, the cloud's list is what there is; nothing else is kept.
  */
-import { readFile } from "node:fs/promises";
 import { generateSshKeyPair } from "../../cloudinit/keys.ts";
 import { FleetingdError } from "../../errors.ts";
 import { FAR, readSshBanner, waitForLogin } from "../../host/ssh.ts";
@@ -25,6 +24,7 @@ import type {
 import type { Cloud, MachineData, Owner } from "./cloud.ts";
 import type { RemoteConfig } from "./config.ts";
 import { Health } from "./health.ts";
+import { readNamedFile } from "./named-file.ts";
 import { Watch } from "./watch.ts";
 
 export interface RemoteSourceOptions {
@@ -185,13 +185,7 @@ export class RemoteSource implements Source {
       const { privateKey, publicKey } = generateSshKeyPair(`fleetingd ${id}`);
       return { privateKey, authorizedKey: publicKey };
     }
-    try {
-      return { privateKey: await readFile(sshKeyPath, "utf8"), authorizedKey: undefined };
-    } catch (error) {
-      throw new FleetingdError("INVALID_CONFIG", `the private key ${sshKeyPath} can't be read`, {
-        cause: error,
-      });
-    }
+    return { privateKey: await readNamedFile(sshKeyPath, "ssh_key_path"), authorizedKey: undefined };
   }
 
   #tooSlow(id: string, phase: string, cause: unknown): FleetingdError {

@@ -3,7 +3,6 @@
  * its name and its description (ownership.ts).
  */
 import { createHash, randomBytes } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { publicKeyOf } from "../../cloudinit/keys.ts";
 import { FleetingdError } from "../../errors.ts";
 import type { TlsOptions } from "../../host/api-client.ts";
@@ -15,6 +14,7 @@ import type {
   Owner,
   StoredMachine,
 } from "../remote/cloud.ts";
+import { readNamedFile } from "../remote/named-file.ts";
 import type { VcdConfig } from "./config.ts";
 import { createFailure } from "./errors.ts";
 import { Machines } from "./machines.ts";
@@ -178,7 +178,7 @@ export class VcdCloud implements Cloud {
     const config = this.#config;
     const [adminPassword, certificateAuthority, privateKey] = await Promise.all([
       readSecret(config.adminPasswordFile, "admin_password_file", config.adminPassword),
-      readSecret(config.caCertificate, "ca_certificate"),
+      readNamedFile(config.caCertificate, "ca_certificate"),
       readSecret(config.sshKeyPath, "ssh_key_path", config.sshKey),
     ]);
     const token = async (): Promise<string> => {
@@ -215,10 +215,5 @@ async function readSecret(
   key: string,
   otherwise?: string,
 ): Promise<string | undefined> {
-  if (path === undefined) return otherwise;
-  try {
-    return (await readFile(path, "utf8")).trim();
-  } catch (error) {
-    throw new FleetingdError("INVALID_CONFIG", `${path} (${key}) can't be read`, { cause: error });
-  }
+  return path === undefined ? otherwise : (await readNamedFile(path, key)).trim();
 }
