@@ -154,7 +154,7 @@ describe("OpenStack", () => {
       return async () => void (await quota(PLENTY.instances));
     },
     logsIn: true,
-    burst: 24,
+    burst: 50,
     patienceMs: PATIENCE_MS,
   });
 

@@ -28,7 +28,7 @@ export interface OpenStack {
   /** On what they hold. */
   startServices(): Promise<void>;
   stop(): Promise<void>;
-  /** All requests that it has had since the last call: `nova POST /v2.1/servers`. */
+  /** All requests of its users since the last call: `nova POST /v2.1/servers`. */
   requests(): Promise<string[]>;
   /** The service's next request with this method is answered so, and has no other effect. */
   failNext(

