@@ -48,6 +48,8 @@ export interface StandInWorld {
 export interface StartOptions {
   /** Keys of the pool. */
   pool?: Readonly<Record<string, unknown>>;
+  /** TOML that comes after the pool. */
+  more?: string;
   /** Keys of `[daemon]`. */
   settings?: Readonly<Record<string, unknown>>;
   /** Modules of this folder that Node loads before the daemon. */
@@ -113,13 +115,13 @@ async function createWorld(hypervisor: "QEMU" | "stand-in", diskMiB: number): Pr
       for (const size of [MIB, 64 * 1024, 4096]) while (await hasRoomFor(join(ballast, randomUUID()), size));
     },
     makeRoom: () => rm(ballast, { recursive: true, force: true }),
-    start: ({ pool, settings, preload = [], env, ephemeral = false } = {}) =>
+    start: ({ pool, more = "", settings, preload = [], env, ephemeral = false } = {}) =>
       startTestDaemon({
         directory: folder,
         keepVms: !ephemeral,
         keepDirectory: true,
         image,
-        pools: poolToml(STAND_IN_POOL, {
+        pools: `${poolToml(STAND_IN_POOL, {
           vm_disk_directory: diskDirectory,
           vm_disk_size_gb: 1,
           vm_memory_mb: 128,
@@ -128,7 +130,7 @@ async function createWorld(hypervisor: "QEMU" | "stand-in", diskMiB: number): Pr
           // A stand-in has no memory to go on with.
           clone_mode: "boot",
           ...pool,
-        }),
+        })}${more}`,
         settings: {
           state_directory: stateDirectory,
           max_concurrent_creates: 4,
