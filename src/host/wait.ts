@@ -38,6 +38,31 @@ export async function waitFor<T>(probe: () => Promise<T | undefined>, options: W
   }
 }
 
+/** Between two looks: each is longer than the one before, up to the longest. */
+export interface GrowingPauses {
+  firstMs: number;
+  longestMs: number;
+  /** By how much. Default 2. */
+  factor?: number;
+}
+
+/**
+ * Calls `look` until it answers something other than undefined.
+ * @param signal has the deadline
+ * @throws FleetingdError CANCELLED, and whatever `look` throws
+ */
+export async function lookUntil<T>(
+  look: () => Promise<T | undefined>,
+  { firstMs, longestMs, factor = 2 }: GrowingPauses,
+  signal: AbortSignal,
+): Promise<T> {
+  for (let pauseMs = firstMs; ; pauseMs = Math.min(longestMs, pauseMs * factor)) {
+    const answer = await look();
+    if (answer !== undefined) return answer;
+    await sleep(pauseMs, signal);
+  }
+}
+
 /** Settles like `work`, but throws TIMEOUT when it takes longer than `timeoutMs`. `work` itself goes on. */
 export async function withTimeout<T>(work: Promise<T>, timeoutMs: number, what: string): Promise<T> {
   const timer = new AbortController();

@@ -4,7 +4,7 @@
 import { z } from "zod";
 import { FleetingdError } from "../../errors.ts";
 import { ApiClient, ApiError, type ApiRequest, type TlsOptions } from "../../host/api-client.ts";
-import { sleep } from "../../host/wait.ts";
+import { type GrowingPauses, lookUntil, sleep } from "../../host/wait.ts";
 import type { Logger } from "../../log.ts";
 import type {
   Cloud,
@@ -23,8 +23,7 @@ import { fingerprintOf, instanceName, instanceRequest, ownerFilter, TAG } from "
 
 const MAX_CONCURRENT_REQUESTS = 16;
 /** There is no event for an address. */
-const FIRST_ADDRESS_MS = 250;
-const ADDRESS_MS = 1_000;
+const ADDRESS_PAUSES: GrowingPauses = { firstMs: 250, longestMs: 1_000 };
 const BUSY_MS = 500;
 
 /** No server is asked yet. @throws FleetingdError INVALID_CONFIG if a file can't be read */
@@ -108,7 +107,6 @@ class Incus implements Cloud {
         if (instance.status === "Stopped") await this.#run("DELETE", path, undefined, signal);
         // With that it is gone.
         else await this.#run("PUT", `${path}/state`, { action: "stop", force: true }, signal);
-        if (instance.ephemeral && instance.status !== "Stopped") await sleep(0);
       } catch (error) {
         if (error instanceof FleetingdError && error.code === "NOT_FOUND") return;
         if (!isBusy(error)) throw error;
@@ -153,14 +151,13 @@ class Incus implements Cloud {
       .parse(await this.#get("/1.0/instances", { recursion: "1", filter }, signal));
   }
 
-  async #address(name: string, signal: AbortSignal): Promise<string> {
+  #address(name: string, signal: AbortSignal): Promise<string> {
     const path = `/1.0/instances/${encodeURIComponent(name)}/state`;
-    for (let pauseMs = FIRST_ADDRESS_MS; ; pauseMs = Math.min(ADDRESS_MS, pauseMs * 2)) {
+    const look = async (): Promise<string | undefined> => {
       const state = stateSchema.parse(await this.#get(path, {}, signal));
-      const address = addressOf(state, this.#config.networkDevice);
-      if (address !== undefined) return address;
-      await sleep(pauseMs, signal);
-    }
+      return addressOf(state, this.#config.networkDevice);
+    };
+    return lookUntil(look, ADDRESS_PAUSES, signal);
   }
 
   /** The profiles' root disk with the size that is wanted; undefined: theirs is left as it is. */

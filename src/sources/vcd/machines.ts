@@ -1,6 +1,6 @@
 /** What is done to one machine: each step is a request and, as most only begin something, a wait for its task. */
 import { FleetingdError } from "../../errors.ts";
-import { sleep } from "../../host/wait.ts";
+import { type GrowingPauses, lookUntil } from "../../host/wait.ts";
 import type { VcdConfig } from "./config.ts";
 import type { Guest } from "./customization.ts";
 import { isMissing } from "./errors.ts";
@@ -10,8 +10,7 @@ import { pathOf, type Session, type VcdRequest } from "./session.ts";
 import { runningTasks, waitForTask } from "./tasks.ts";
 import { attribute, child, children, textOf, type XmlNode } from "./xml.ts";
 
-const FIRST_PAUSE_MS = 500;
-const LONGEST_PAUSE_MS = 5_000;
+const PAUSES: GrowingPauses = { firstMs: 500, longestMs: 5_000 };
 
 /** What `status` says in numbers, where it says that a machine runs no job any more. */
 const ENDED: Readonly<Record<string, string>> = {
@@ -80,49 +79,50 @@ export class Machines {
   }
 
   /** From the pool it is there at once, from DHCP when the guest has told it. */
-  async untilAddress(vmPath: string, signal: AbortSignal): Promise<string> {
-    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2)) {
+  untilAddress(vmPath: string, signal: AbortSignal): Promise<string> {
+    const look = async (): Promise<string | undefined> => {
       const vm = await this.#get(vmPath, signal);
       const connections = children(child(vm, "NetworkConnectionSection"), "NetworkConnection");
       const connection = connections.find((it) => attribute(it, "network") === this.#config.network);
-      const address = textOf(connection, "IpAddress");
-      if (address !== undefined) return address;
-      await sleep(pauseMs, signal);
-    }
+      return textOf(connection, "IpAddress");
+    };
+    return lookUntil(look, PAUSES, signal);
   }
 
   /** Windows starts again in between, after it has answered once. */
   async untilCustomized(vmPath: string, signal: AbortSignal): Promise<void> {
-    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2)) {
+    const look = async (): Promise<true | undefined> => {
       const section = await this.#get(`${vmPath}/guestcustomizationstatus`, signal);
       const status = textOf(section, "GuestCustStatus");
-      if (status === "GC_COMPLETE") return;
-      if (status === "GC_FAILED") {
-        throw new FleetingdError("HYPERVISOR_FAILED", "the guest customization failed", {
-          hint: "Its log is in the machine: C:\\Windows\\Temp\\customize-guest.log.",
-        });
-      }
-      await sleep(pauseMs, signal);
-    }
+      if (status !== "GC_FAILED") return status === "GC_COMPLETE" || undefined;
+      throw new FleetingdError("HYPERVISOR_FAILED", "the guest customization failed", {
+        hint: "Its log is in the machine: C:\\Windows\\Temp\\customize-guest.log.",
+      });
+    };
+    await lookUntil(look, PAUSES, signal);
   }
 
   /** Whatever is being done to it is given up. */
   async remove(path: string, { isOurs, isGone, signal }: Removal): Promise<void> {
     const cancelled = new Set<string>();
-    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2)) {
+    const look = async (): Promise<true | undefined> => {
       try {
         const vapp = await this.#get(path, signal);
-        if (!isOurs(vapp)) return;
+        if (!isOurs(vapp)) return true;
         const vms = children(child(vapp, "Children"), "Vm");
         const tasks = [vapp, ...vms].flatMap(runningTasks);
-        if (tasks.length === 0) return await this.#undeployAndDelete(path, vapp, signal);
+        if (tasks.length === 0) {
+          await this.#undeployAndDelete(path, vapp, signal);
+          return true;
+        }
         for (const task of tasks) await this.#cancel(task, cancelled, signal);
+        return undefined;
       } catch (error) {
         if (!isMissing(error)) throw error;
-        if (await isGone()) return;
+        return (await isGone()) || undefined;
       }
-      await sleep(pauseMs, signal);
-    }
+    };
+    await lookUntil(look, PAUSES, signal);
   }
 
   /** Why it will run no job any more, or undefined if it will. */
