@@ -33,7 +33,15 @@ func bootGuest() error {
 	if err != nil {
 		return err
 	}
-	guest := &guest{vm: &machine{disks: disks}, console: os.Stdout, powerOff: powerOff}
+	commandLine, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return err
+	}
+	vm := &machine{disks: disks, commandLine: string(commandLine)}
+	guest := &guest{vm: vm, console: os.Stdout, powerOff: powerOff}
+	if strings.Contains(vm.commandLine, "fleetingd.channel") {
+		guest.openPort = openVirtioPort
+	}
 	guest.run()
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,13 +23,12 @@ type guest struct {
 	isMute bool
 	// Closed when the hypervisor has said that it runs; nil in a real machine.
 	seen chan struct{}
-	// Of a template or a clone.
-	port *port
+	// Of a template or a clone: the host's end of its channel (nil in a real machine), and what opens the guest's.
+	channel  net.Listener
+	openPort func() (io.ReadWriteCloser, error)
 	// Closed when a clone may go on.
-	goOn chan struct{}
-	// Told when its address works.
-	onReachable func()
-	progress    progress
+	goOn     chan struct{}
+	progress progress
 }
 
 // A real guest takes seconds to come so far that it can power off.
@@ -56,10 +56,12 @@ func (g *guest) run() {
 		<-g.goOn
 	}
 	var err error
-	if g.port != nil && !strings.Contains(g.vm.commandLine, "tiny.") {
+	if g.openPort != nil && !strings.Contains(g.vm.commandLine, "tiny.") {
 		err = g.serveChannel()
 	} else if identity := g.findIdentity(); identity != nil {
-		err = g.serveJobs(identity)
+		if err = g.enterNetwork(); err == nil {
+			err = g.serveJobs(identity, func() {})
+		}
 	} else if report := g.findReportDisk(); report != nil {
 		err = g.prebuild(report)
 	} else {
@@ -152,15 +154,19 @@ func (g *guest) findIdentity() map[string]string {
 		if end := bytes.IndexByte(text, 0); end >= 0 {
 			text = text[:end]
 		}
-		values := map[string]string{}
-		for _, line := range strings.Split(string(text), "\n") {
-			if key, value, found := strings.Cut(line, "="); found {
-				values[key] = value
-			}
-		}
-		return values
+		return parseIdentity(text)
 	}
 	return nil
+}
+
+func parseIdentity(text []byte) map[string]string {
+	values := map[string]string{}
+	for _, line := range strings.Split(string(text), "\n") {
+		if key, value, found := strings.Cut(line, "="); found {
+			values[key] = value
+		}
+	}
+	return values
 }
 
 func decoded(values map[string]string, key string) []byte {

@@ -11,6 +11,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -83,9 +84,10 @@ func run(vm *machine, fault string) error {
 		seen: make(chan struct{}), goOn: make(chan struct{}),
 	}
 	if vm.channelPath != "" {
-		if guest.port, err = listenForHost(vm.channelPath); err != nil {
+		if guest.channel, err = listenForHost(vm.channelPath); err != nil {
 			return err
 		}
+		guest.openPort = func() (io.ReadWriteCloser, error) { return guest.channel.Accept() }
 	}
 	monitor, err := listen(vm.monitorPath, guest, func() { ended <- 0 })
 	if err != nil {

@@ -13,13 +13,11 @@ import (
 
 const nic = "eth0"
 
-// serveJobs brings the guest's network up and serves SSH there.
-func (g *guest) serveJobs(identity map[string]string) error {
-	if g.tap != nil {
-		if err := g.enterNetwork(); err != nil {
-			return err
-		}
-	}
+// What a template's guest does when it is told, over SSH, to wait for the identity of a clone.
+var waitForClone = func() {}
+
+// serveJobs brings the guest's network up and serves SSH there, until it is told to wait for a clone: then it is all down again.
+func (g *guest) serveJobs(identity map[string]string, onReachable func()) error {
 	if err := configure(identity); err != nil {
 		return err
 	}
@@ -34,14 +32,19 @@ func (g *guest) serveJobs(identity map[string]string) error {
 	if err != nil {
 		return err
 	}
-	if g.onReachable != nil {
-		g.onReachable()
+	waitForClone = func() { _ = listener.Close() }
+	onReachable()
+	if err := serveSSH(listener, identity, g.whileRunning); err != nil {
+		return err
 	}
-	return serveSSH(listener, identity, g.whileRunning)
+	return takeDown()
 }
 
-// enterNetwork makes a namespace for this thread with a device that is wired to the TAP.
+// enterNetwork makes a namespace for this thread with a device that is wired to the TAP, where the machine is no real one.
 func (g *guest) enterNetwork() error {
+	if g.tap == nil {
+		return nil
+	}
 	// This thread never leaves the namespace, so it ends with the goroutine.
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -83,24 +86,45 @@ func configure(identity map[string]string) error {
 		request uint
 		value   net.IP
 	}{{unix.SIOCSIFADDR, address}, {unix.SIOCSIFNETMASK, net.IP(network.Mask)}} {
-		request := ifreq{}
-		copy(request.name[:], nic)
-		putAddress(request.data[:], setting.value)
-		if err := ioctl(socket, setting.request, unsafe.Pointer(&request)); err != nil {
+		if err := setAddress(socket, setting.request, setting.value); err != nil {
 			return err
 		}
 	}
 	for _, name := range []string{"lo", nic} {
-		request, err := unix.NewIfreq(name)
-		if err != nil {
-			return err
-		}
-		request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-		if err := unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request); err != nil {
+		if err := setFlags(socket, name, unix.IFF_UP|unix.IFF_RUNNING); err != nil {
 			return err
 		}
 	}
 	return addDefaultRoute(socket, identity["gateway"])
+}
+
+// takeDown takes the address away, and routes with it: a clone must not have the template's for a moment.
+func takeDown() error {
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	if err := setAddress(socket, unix.SIOCSIFADDR, net.IPv4zero); err != nil {
+		return err
+	}
+	return setFlags(socket, nic, 0)
+}
+
+func setAddress(socket int, request uint, value net.IP) error {
+	address := ifreq{}
+	copy(address.name[:], nic)
+	putAddress(address.data[:], value)
+	return ioctl(socket, request, unsafe.Pointer(&address))
+}
+
+func setFlags(socket int, name string, flags uint16) error {
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	request.SetUint16(flags)
+	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request)
 }
 
 // ifreq and rtentry are the kernel's own structures.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -67,7 +66,7 @@ func (g *guest) migration() string {
 func (g *guest) unplug(what string) bool {
 	g.progress.lock.Lock()
 	defer g.progress.lock.Unlock()
-	if g.port == nil || g.progress.unplugged[what] {
+	if g.channel == nil || g.progress.unplugged[what] {
 		return false
 	}
 	if g.progress.unplugged == nil {
@@ -75,13 +74,10 @@ func (g *guest) unplug(what string) bool {
 	}
 	g.progress.unplugged[what] = true
 	if what == "chardev-remove" {
-		_ = g.port.listener.Close()
+		_ = g.channel.Close()
 	}
 	return true
 }
-
-// What a template's guest does when it is told to wait, over SSH, for the identity of a clone.
-var waitForClone = func() {}
 
 // memory is a file of a template's that its clones map.
 type memory struct {
@@ -128,14 +124,8 @@ func (m *memory) open() error {
 	return nil
 }
 
-// port is the host's end of the guest's channel.
-type port struct {
-	listener net.Listener
-	current  net.Conn
-	lines    *bufio.Reader
-}
-
-func listenForHost(path string) (*port, error) {
+// listenForHost makes the host's end of the guest's channel.
+func listenForHost(path string) (net.Listener, error) {
 	_ = os.Remove(path)
 	listener, err := net.Listen("unix", path)
 	if err != nil {
@@ -143,51 +133,7 @@ func listenForHost(path string) (*port, error) {
 	}
 	// QEMU leaves the file where it is.
 	listener.(*net.UnixListener).SetUnlinkOnClose(false)
-	return &port{listener: listener}, nil
-}
-
-// identity is what the host says who this guest is to be.
-func (p *port) identity() (map[string]string, error) {
-	connection, err := p.listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	p.current, p.lines = connection, bufio.NewReader(connection)
-	values := map[string]string{}
-	for {
-		line, err := p.lines.ReadString('\n')
-		if err != nil {
-			return nil, err
-		}
-		if line == "end\n" {
-			return values, nil
-		}
-		if key, value, found := strings.Cut(strings.TrimSuffix(line, "\n"), "="); found {
-			values[key] = value
-		}
-	}
-}
-
-func (p *port) say(line string) {
-	_, _ = io.WriteString(p.current, line+"\n")
-}
-
-// sayWaiting is another process of the guest's: the host opens the channel anew for it.
-func (p *port) sayWaiting() {
-	if connection, err := p.listener.Accept(); err == nil {
-		_, _ = io.WriteString(connection, "waiting\n")
-	}
-}
-
-// serveChannel is a template's guest, or that of one of its clones.
-func (g *guest) serveChannel() error {
-	identity, err := g.port.identity()
-	if err != nil {
-		return err
-	}
-	waitForClone = func() { go g.port.sayWaiting() }
-	g.onReachable = func() { g.port.say("done") }
-	return g.serveJobs(identity)
+	return listener, nil
 }
 
 // sendState is a migration that leaves memory out: a few bytes.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/crypto/ssh"
@@ -20,8 +21,8 @@ var isFull bool
 // isStuck says that this guest's system never comes up beyond its logins.
 var isStuck bool
 
-// serveSSH logs in the seed's user with the seed's keys. Commands run in this machine's shell, on the host's side of the
-// network: a test gives only harmless ones.
+// serveSSH logs in the identity's user with the identity's keys, until the listener is closed and the last login has ended. Commands run
+// in this machine's shell, on the host's side of the network: a test gives only harmless ones.
 func serveSSH(listener net.Listener, identity map[string]string, whileRunning func()) error {
 	host, err := ssh.ParsePrivateKey(decoded(identity, "host_key_base64"))
 	if err != nil {
@@ -44,15 +45,20 @@ func serveSSH(listener net.Listener, identity map[string]string, whileRunning fu
 		},
 	}
 	config.AddHostKey(host)
+	logins := sync.WaitGroup{}
 	for {
 		connection, err := listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			logins.Wait()
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		go func() {
+		logins.Go(func() {
 			whileRunning()
 			serveConnection(connection, config, identity["hostname"])
-		}()
+		})
 	}
 }
 
