@@ -7,9 +7,9 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { CrashSite, died, sampled, untilReady } from "../helpers/crash-site.ts";
+import { CrashSite, untilReady } from "../helpers/crash-site.ts";
 import type { TestDaemon } from "../helpers/daemon.ts";
-import { attachGroup } from "../helpers/group-client.ts";
+import { attachGroup, type GroupClient } from "../helpers/group-client.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { createEmulatedWorld, createStandInWorld, STAND_IN_POOL } from "../helpers/stand-in-world.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
@@ -25,23 +25,26 @@ interface Promised {
   id: string | undefined;
 }
 
-/** Whether a hypervisor of the instance concerned runs at each of these boundaries. */
-type Choice = (boundaries: readonly string[]) => boolean[];
+type Choice = (boundaries: readonly string[]) => string[];
 
-/** The deleted one has a hypervisor from the beginning to its end, the new one from its start on. */
+/** Those at which a hypervisor of the instance concerned runs: the deleted one's to its end, the new one's from its start on. */
 const withHypervisor: Choice = (boundaries) => {
   const end = boundaries.findLastIndex((boundary) =>
     /command quit|SIGKILL|end of the hypervisor/.test(boundary),
   );
   const start = boundaries.findIndex((boundary) => /start of the hypervisor/.test(boundary));
   assert.ok(start > 0 && end > 0, boundaries.join("\n"));
-  return boundaries.map((_, index) => index <= end || index >= start);
+  return boundaries.filter((_, index) => index <= end || index >= start);
 };
-const withoutHypervisor: Choice = (boundaries) => withHypervisor(boundaries).map((has) => !has);
+const withoutHypervisor: Choice = (boundaries) => {
+  const has = new Set(withHypervisor(boundaries));
+  return boundaries.filter((boundary) => !has.has(boundary));
+};
 
+/** Those of the kinds before. */
 const seen = new Set<string>();
 const withoutCount = (boundary: string): string => boundary.replace(/#\d+$/, "");
-const newOnes: Choice = (boundaries) => boundaries.map((boundary) => !seen.has(withoutCount(boundary)));
+const newOnes: Choice = (boundaries) => boundaries.filter((boundary) => !seen.has(withoutCount(boundary)));
 
 const kinds = [
   {
@@ -65,6 +68,9 @@ const kinds = [
 for (const { name, createWorld, pool, choose, fewest } of kinds) {
   describe(`a daemon that is killed, with ${name}`, { skip: needsNamespace() }, () => {
     let site: CrashSite;
+    /** Of the daemon that runs. */
+    let group: GroupClient;
+    let promised: Promised = { accepted: false, id: undefined };
 
     before(async () => {
       // One after the other: the new instance is made where the deleted one was.
@@ -74,8 +80,8 @@ for (const { name, createWorld, pool, choose, fewest } of kinds) {
     after(() => site.close());
 
     /** One job from its beginning to its end: a warm instance is claimed and deleted, and another one is made. */
-    async function runJob(daemon: TestDaemon, promised: Promised): Promise<void> {
-      const group = await attachGroup(daemon.client, { pool: STAND_IN_POOL, group: "crashed" });
+    async function runJob(daemon: TestDaemon): Promise<void> {
+      promised = { accepted: false, id: undefined };
       await site.arm(daemon);
       promised.accepted = (await group.increase(1)) === 1;
       const [id = ""] = (await group.list()).map((instance) => instance.id);
@@ -84,49 +90,28 @@ for (const { name, createWorld, pool, choose, fewest } of kinds) {
       promised.id = undefined;
       await group.decrease([id]);
       await untilReady(daemon, 1 + WARM);
-      group.detach();
     }
 
     /** The next daemon finds what the killed one left, keeps its promises and puts the rest in order. */
-    async function recovers(daemon: TestDaemon, { accepted, id }: Promised): Promise<void> {
-      const group = await attachGroup(daemon.client, { pool: STAND_IN_POOL, group: "crashed" });
+    async function recovers(daemon: TestDaemon): Promise<void> {
+      const { accepted, id } = promised;
+      group = await attachGroup(daemon.client, { pool: STAND_IN_POOL, group: "crashed" });
       const claimed = (await group.list()).map((instance) => instance.id);
       if (accepted && id !== undefined) assert.deepEqual(claimed, [id], "what was accepted is kept");
       await group.decrease(claimed);
       await site.converged(daemon, WARM);
-      group.detach();
       await site.jobGoesOn();
     }
 
     test("at every boundary of creation and deletion leaves nothing, and loses nothing", async () => {
-      const watched = await site.startArmable();
-      await runJob(watched, { accepted: false, id: undefined });
-      const boundaries = await site.boundaries();
-      await site.kill(watched);
-      const chosen = choose(boundaries);
-      for (const boundary of boundaries) seen.add(withoutCount(boundary));
-      const wanted = boundaries.filter((_, index) => chosen[index]);
-      assert.ok(wanted.length >= fewest, boundaries.join("\n"));
-
-      const missed: string[] = [];
-      let promised: Promised = { accepted: false, id: undefined };
-      const sample = sampled(wanted);
-      for (const boundary of [...sample, undefined]) {
-        const daemon = await site.startArmable(boundary);
-        try {
-          await recovers(daemon, promised);
-          promised = { accepted: false, id: undefined };
-          if (boundary !== undefined) await runJob(daemon, promised).catch((error) => died(daemon, error));
-        } catch (error) {
-          throw new Error(`around the boundary "${boundary}":\n${daemon.log()}`, { cause: error });
-        } finally {
-          if (daemon.process.signalCode === null && boundary !== undefined) missed.push(boundary);
-          await site.kill(daemon);
-        }
-      }
-      const kills = sample.length - missed.length;
-      process.stdout.write(`killed at ${kills} boundaries of ${boundaries.length}, with ${name}\n`);
-      assert.ok(missed.length <= 1 + sample.length * 0.05, `these did not come again:\n${missed.join("\n")}`);
+      await site.killAtEach({
+        ...{ what: `with ${name}`, recovers, act: runJob, fewest },
+        choose(boundaries) {
+          const chosen = choose(boundaries);
+          for (const boundary of boundaries) seen.add(withoutCount(boundary));
+          return chosen;
+        },
+      });
     });
   });
 }

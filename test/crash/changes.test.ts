@@ -8,7 +8,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { waitFor } from "../../src/host/wait.ts";
-import { CrashSite, died, LOOKS, sampled } from "../helpers/crash-site.ts";
+import { CrashSite, LOOKS } from "../helpers/crash-site.ts";
 import { poolToml, type TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { createStandInWorld } from "../helpers/stand-in-world.ts";
@@ -75,28 +75,9 @@ describe("a daemon that is killed while somebody changes what it does", { skip: 
   }
 
   test("leaves one or the other, and the job as it is", async () => {
-    const watched = await site.startArmable();
-    await change(watched);
-    const boundaries = (await site.boundaries()).filter((boundary) => !LOOKS.test(boundary));
-    await site.kill(watched);
-    assert.ok(boundaries.length >= FEWEST_BOUNDARIES, boundaries.join("\n"));
-
-    const missed: string[] = [];
-    const sample = sampled(boundaries);
-    for (const boundary of [...sample, undefined]) {
-      const daemon = await site.startArmable(boundary);
-      try {
-        await recovers(daemon);
-        if (boundary !== undefined) await change(daemon).catch((error) => died(daemon, error));
-      } catch (error) {
-        throw new Error(`around the boundary "${boundary}":\n${daemon.log()}`, { cause: error });
-      } finally {
-        if (daemon.process.signalCode === null && boundary !== undefined) missed.push(boundary);
-        await site.kill(daemon);
-      }
-    }
-    const kills = sample.length - missed.length;
-    process.stdout.write(`killed at ${kills} of ${boundaries.length} boundaries, while it was changed\n`);
-    assert.ok(missed.length <= 1 + sample.length * 0.05, `these did not come again:\n${missed.join("\n")}`);
+    await site.killAtEach({
+      ...{ what: "while it was changed", recovers, act: change, fewest: FEWEST_BOUNDARIES },
+      choose: (boundaries) => boundaries.filter((boundary) => !LOOKS.test(boundary)),
+    });
   });
 });

@@ -4,7 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { waitFor } from "../../src/host/wait.ts";
 import { CrashSite, died, sampled, startOrDie } from "../helpers/crash-site.ts";
 import type { TestDaemon } from "../helpers/daemon.ts";
-import { attachGroup } from "../helpers/group-client.ts";
+import { attachGroup, type GroupClient } from "../helpers/group-client.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { createStandInWorld, STAND_IN_POOL, type StartOptions } from "../helpers/stand-in-world.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
@@ -24,6 +24,8 @@ const TIMEOUT_MS = 60_000;
 
 describe("a daemon that is killed while an instance rests or wakes", { skip: needsNamespace() }, () => {
   let site: CrashSite;
+  /** Of the daemon that runs. */
+  let group: GroupClient;
 
   before(async () => {
     site = new CrashSite(await createStandInWorld(), POOL);
@@ -42,46 +44,29 @@ describe("a daemon that is killed while an instance rests or wakes", { skip: nee
   }
 
   async function wakeOne(daemon: TestDaemon): Promise<void> {
-    const group = await attachGroup(daemon.client, GROUP);
     await site.arm(daemon);
     assert.equal(await group.increase(1), 1);
     await eventually("it is awake", async () => (await group.running())[0]);
-    group.detach();
   }
 
   /** What was claimed is awake in the end, and what comes in its place rests. */
   async function recovers(daemon: TestDaemon): Promise<void> {
-    const group = await attachGroup(daemon.client, GROUP);
+    group = await attachGroup(daemon.client, GROUP);
     const ids = (await group.list()).map(({ id }) => id);
     if (ids.length > 0) {
       await eventually("what was claimed to be awake", async () => (await group.running())[0]);
       assert.ok((await daemon.status()).instances.every(({ resting }) => !resting));
     }
     await group.decrease(ids);
-    group.detach();
     await untilOneRests(daemon);
     await site.jobGoesOn();
   }
 
   test("leaves nothing that is claimed and rests", async () => {
-    const watched = await site.startArmable("", PAUSED);
-    await untilOneRests(watched);
-    await wakeOne(watched);
-    const boundaries = await site.boundaries();
-    await site.kill(watched);
-    assert.ok(boundaries.length > 0);
-    for (const boundary of [...boundaries, undefined]) {
-      const daemon = await site.startArmable(boundary, PAUSED);
-      try {
-        await recovers(daemon);
-        if (boundary !== undefined) await wakeOne(daemon).catch((error) => died(daemon, error));
-      } catch (error) {
-        throw new Error(`around the boundary "${boundary}":\n${daemon.log()}`, { cause: error });
-      } finally {
-        await site.kill(daemon);
-      }
-    }
-    process.stdout.write(`killed at ${boundaries.length} boundaries: ${boundaries.join(", ")}\n`);
+    await site.killAtEach({
+      ...{ what: "while an instance woke", recovers, act: wakeOne, fewest: 1 },
+      start: (crashAt) => site.startArmable(crashAt, PAUSED),
+    });
   });
 
   /** A daemon whose instances do not rest wakes what does, and finds all in order. */

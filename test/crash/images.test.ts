@@ -4,15 +4,14 @@
  * after which something else is true, and others by chance. Stand-ins for VMs.
  */
 import assert from "node:assert/strict";
-import { utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { GcReport } from "../../src/api/images.ts";
-import { exists, listDirectory } from "../../src/host/files.ts";
+import { listDirectory } from "../../src/host/files.ts";
 import { callUnary } from "../../src/host/grpc.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import { readInventory } from "../../src/images/inventory.ts";
-import { CrashSite, died, sampled } from "../helpers/crash-site.ts";
+import { CrashSite } from "../helpers/crash-site.ts";
 import type { TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { createStandInWorld, STAND_IN_POOL } from "../helpers/stand-in-world.ts";
@@ -33,7 +32,6 @@ const TURNS = [
 ].join("|");
 /** After it the collector takes what nobody uses for nobody's. */
 const ROUND_MS = 2 * 60 * 60_000;
-const LOCKS = [".images.lock", ".base.lock"];
 
 describe("a daemon that is killed while it makes images", { skip: needsNamespace() }, () => {
   let site: CrashSite;
@@ -49,9 +47,7 @@ describe("a daemon that is killed while it makes images", { skip: needsNamespace
 
   /** One whose clock is, from `arm` on, later than that of the one before. */
   async function start(crashAt?: string): Promise<TestDaemon> {
-    // Whoever held these is dead, which only time tells; less of it passes here.
-    for (const path of LOCKS.map((name) => join(site.world.diskDirectory, name)))
-      if (await exists(path)) await utimes(path, 0, 0);
+    await site.world.expireLocks();
     rounds++;
     const env = { FLEETINGD_CLOCK_SHIFT_MS: String(rounds * ROUND_MS) };
     return site.startArmable(crashAt, { preload: ["clock.mjs"], env });
@@ -101,30 +97,13 @@ describe("a daemon that is killed while it makes images", { skip: needsNamespace
   }
 
   test("leaves nothing, and always has images", async () => {
-    const watched = await start();
-    await recovers(watched);
-    await makeImages(watched);
-    const boundaries = await site.boundaries();
-    await site.kill(watched);
-    assert.ok(boundaries.length >= FEWEST_BOUNDARIES, boundaries.join("\n"));
-
-    const missed: string[] = [];
-    const sample = sampled(boundaries, USUALLY_EVERY, new RegExp(TURNS));
-    for (const boundary of [...sample, undefined]) {
-      const daemon = await start(boundary);
-      try {
-        await recovers(daemon);
-        if (boundary === undefined) await onlyWhatIsUsedIsLeft(daemon);
-        else await makeImages(daemon).catch((error) => died(daemon, error));
-      } catch (error) {
-        throw new Error(`around the boundary "${boundary}":\n${daemon.log()}`, { cause: error });
-      } finally {
-        if (daemon.process.signalCode === null && boundary !== undefined) missed.push(boundary);
-        await site.kill(daemon);
-      }
-    }
-    const kills = sample.length - missed.length;
-    process.stdout.write(`killed at ${kills} of ${boundaries.length} boundaries, while it made images\n`);
-    assert.ok(missed.length <= sample.length / 4, `these did not come again:\n${missed.join("\n")}`);
+    await site.killAtEach({
+      ...{ what: "while it made images", recovers, act: makeImages, start },
+      ...{ fewest: FEWEST_BOUNDARIES, mayMiss: 0.25 },
+      sample: { every: USUALLY_EVERY, always: new RegExp(TURNS) },
+    });
+    const daemon = await start();
+    await onlyWhatIsUsedIsLeft(daemon);
+    await site.kill(daemon);
   });
 });

@@ -19,7 +19,7 @@ const WARM = 4;
 /** Fewer would mean that the preload misses what the daemon does. */
 const FEWEST_BOUNDARIES = 30;
 /** Most of them are of one kind: one in so many, others each time. */
-const USUALLY_EVERY = 5;
+const SAMPLE = { every: 5 };
 /** It makes no instances, so that all that it does is recovery. */
 const ARMED = { env: { FLEETINGD_ARMED: "1" }, pool: { warm_instances: 0 } };
 
@@ -56,7 +56,7 @@ describe("a daemon that is killed while it recovers", { skip: needsNamespace() }
     assert.ok(boundaries.length >= FEWEST_BOUNDARIES, boundaries.join("\n"));
 
     let kills = 0;
-    const sample = sampled(boundaries, USUALLY_EVERY);
+    const sample = sampled(boundaries, SAMPLE);
     for (const boundary of sample) {
       daemon = await site.start();
       try {

@@ -87,6 +87,7 @@ describe("VMs that could go on from a snapshot", { skip: needsNamespace() }, () 
       (await world.inspect()).processes.some((id) => id.startsWith("template-")) ? true : undefined,
     );
     await kill();
+    await world.expireLocks();
     await start({ warm_instances: 1 });
     await daemon.untilWarm(STAND_IN_POOL, 1);
     const name = await untilMade();

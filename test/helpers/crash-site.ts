@@ -21,7 +21,36 @@ import { STAND_IN_POOL, type StandInWorld, type StartOptions } from "./stand-in-
 /** Boundaries of looking at something, which is no step; how often that happens by itself is chance. */
 export const LOOKS = /ip -j |nft (-j )?list |--version|-- true/;
 const TIMEOUT_MS = 60_000;
+/** So long after all that was asked for is done, a daemon may still be at the last of its steps. */
+const LATEST_STEP_MS = 2_000;
 const SEED = Number(process.env["FLEETINGD_CRASH_SEED"] ?? randomInt(2 ** 31));
+
+/** What a daemon is killed in, again and again. */
+export interface Ordeal {
+  /** For the line that says how often it was killed. */
+  what: string;
+  /** What each daemon finds is put in order, whatever the one before it left: this waits for that, and asserts it. */
+  recovers(daemon: TestDaemon): Promise<void>;
+  /** Arms the daemon, and has it do what it is killed in. */
+  act(daemon: TestDaemon): Promise<void>;
+  /** Those that count; left out: all. */
+  choose?(boundaries: readonly string[]): string[];
+  /** Fewer that count would mean that the preload misses what the daemon does. */
+  fewest: number;
+  /** Which of those that count it is killed at; left out: all, and so if that is asked for. */
+  sample?: Sample;
+  /** Left out: `startArmable`. */
+  start?(crashAt?: string): Promise<TestDaemon>;
+  /** Such a part of them may not come again, where what is done at once falls together in another way each time. */
+  mayMiss?: number;
+}
+
+export interface Sample {
+  /** One in so many. */
+  every: number;
+  /** And these. */
+  always?: RegExp;
+}
 
 export class CrashSite {
   readonly world: StandInWorld;
@@ -91,10 +120,55 @@ export class CrashSite {
     );
   }
 
+  /** Kills a daemon at one boundary after the other. Which there are is found out by one that is not killed. */
+  async killAtEach(ordeal: Ordeal): Promise<void> {
+    const { what, fewest, mayMiss = 0.05, recovers, act } = ordeal;
+    const start = ordeal.start ?? ((crashAt?: string) => this.startArmable(crashAt));
+    const watched = await start();
+    const boundaries = await this.#during(watched, "not killed", async () => {
+      await recovers(watched);
+      await act(watched);
+      return this.boundaries();
+    });
+    const wanted = ordeal.choose?.(boundaries) ?? boundaries;
+    assert.ok(wanted.length >= fewest, boundaries.join("\n"));
+
+    const missed: string[] = [];
+    const sample = sampled(wanted, ordeal.sample);
+    for (const boundary of sample) {
+      const daemon = await start(boundary);
+      await this.#during(daemon, `around the boundary "${boundary}"`, async () => {
+        await recovers(daemon);
+        await act(daemon).catch((error) => died(daemon, error));
+        if (!(await diesWithin(daemon, LATEST_STEP_MS))) missed.push(boundary);
+      });
+    }
+    const last = await start();
+    await this.#during(last, "after the last one", () => recovers(last));
+    process.stdout.write(
+      `killed at ${sample.length - missed.length} boundaries of ${boundaries.length}, ${what}\n`,
+    );
+    assert.ok(
+      missed.length <= 1 + sample.length * mayMiss,
+      `these did not come again:\n${missed.join("\n")}`,
+    );
+  }
+
+  /** Ends the daemon, and tells what it has logged if something is wrong. */
+  async #during<T>(daemon: TestDaemon, when: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw new Error(`${when}:\n${daemon.log()}`, { cause: error });
+    } finally {
+      await this.kill(daemon);
+    }
+  }
+
   /** Also one that is dead already. */
   async kill(daemon: TestDaemon): Promise<void> {
     daemon.client.close();
-    if (daemon.process.signalCode !== null) return;
+    if (daemon.process.signalCode !== null || daemon.process.exitCode !== null) return;
     const exited = once(daemon.process, "exit");
     daemon.process.kill("SIGKILL");
     await exited;
@@ -125,12 +199,11 @@ export class CrashSite {
   }
 }
 
-/**
- * Those at which a daemon is to be killed.
- * @param usual every so many if nothing else is asked for
- * @param always those that are never left out
- */
-export function sampled(boundaries: readonly string[], usual = 1, always?: RegExp): string[] {
+/** Those at which a daemon is to be killed; all if nothing else is asked for. */
+export function sampled(
+  boundaries: readonly string[],
+  { every: usual, always }: Sample = { every: 1 },
+): string[] {
   const every = Number(process.env["FLEETINGD_CRASH_EVERY"] ?? usual);
   if (every > 1) process.stdout.write(`FLEETINGD_CRASH_EVERY=${every} FLEETINGD_CRASH_SEED=${SEED}\n`);
   return boundaries.filter((one, index) => index % every === SEED % every || always?.test(one) === true);
@@ -150,11 +223,13 @@ export async function untilReady(daemon: TestDaemon, count: number): Promise<voi
 
 /** A call may only fail because the daemon dies. */
 export async function died(daemon: TestDaemon, error: unknown): Promise<void> {
+  if (!(await diesWithin(daemon, TIMEOUT_MS))) throw error;
+}
+
+async function diesWithin(daemon: TestDaemon, timeoutMs: number): Promise<boolean> {
   const isDead = async () => (daemon.process.signalCode === null ? undefined : true);
-  const options = { timeoutMs: TIMEOUT_MS, intervalMs: 2, what: "the daemon's death" };
-  await waitFor(isDead, options).catch(() => {
-    throw error;
-  });
+  const options = { timeoutMs, intervalMs: 2, what: "the daemon's death" };
+  return waitFor(isDead, options).catch(() => false);
 }
 
 /** Undefined if it was killed before anybody could talk to it. */

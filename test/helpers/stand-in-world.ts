@@ -5,13 +5,13 @@
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { InstanceStatus } from "../../src/api/status.ts";
 import { systemErrorCode } from "../../src/errors.ts";
-import { listDirectory } from "../../src/host/files.ts";
+import { exists, listDirectory } from "../../src/host/files.ts";
 import { listProcesses } from "../../src/host/process-list.ts";
 import { run } from "../../src/host/run.ts";
 import { waitFor } from "../../src/host/wait.ts";
@@ -23,10 +23,11 @@ import { createSshGuest } from "./ssh-guest.ts";
 import { createPrograms, type Programs } from "./stand-in-vm.ts";
 
 export const STAND_IN_POOL = "ci";
-const SUBNET = parseVmSubnet("172.16.0.0/16");
+export const STAND_IN_SUBNET = parseVmSubnet("172.16.0.0/16");
 const MIB = 1024 ** 2;
 const DISK_MIB = 512;
 const SETTLE_MS = 30_000;
+const LOCKS = [".images.lock", ".base.lock"];
 
 export interface StandInWorld {
   readonly folder: string;
@@ -42,6 +43,8 @@ export interface StandInWorld {
   inspect(): Promise<Belongings>;
   /** Waits until the host has exactly what these instances need, and asserts that. */
   assertOnly(instances: () => Promise<readonly Pick<InstanceStatus, "id" | "address">[]>): Promise<void>;
+  /** Whoever holds an images lock is dead: that only time tells, and less of it passes here. */
+  expireLocks(): Promise<void>;
   remove(): Promise<void>;
 }
 
@@ -72,7 +75,8 @@ export interface Belongings {
 /** @param diskMiB of the disk with records and clones: the daemon wants 64 MiB free for each VM that it begins */
 export const createStandInWorld = (diskMiB = DISK_MIB): Promise<StandInWorld> =>
   createWorld("stand-in", diskMiB);
-export const createEmulatedWorld = (): Promise<StandInWorld> => createWorld("QEMU", DISK_MIB);
+export const createEmulatedWorld = (diskMiB = DISK_MIB): Promise<StandInWorld> =>
+  createWorld("QEMU", diskMiB);
 
 async function createWorld(hypervisor: "QEMU" | "stand-in", diskMiB: number): Promise<StandInWorld> {
   const folder = await mkdtemp(join(tmpdir(), "stand-in-world-"));
@@ -125,7 +129,7 @@ async function createWorld(hypervisor: "QEMU" | "stand-in", diskMiB: number): Pr
           vm_disk_directory: diskDirectory,
           vm_disk_size_gb: 1,
           vm_memory_mb: 128,
-          vm_subnet: SUBNET.cidr,
+          vm_subnet: STAND_IN_SUBNET.cidr,
           boot_timeout: hypervisor === "QEMU" ? "60s" : "10s",
           // A stand-in has no memory to go on with.
           clone_mode: "boot",
@@ -163,6 +167,10 @@ async function createWorld(hypervisor: "QEMU" | "stand-in", diskMiB: number): Pr
         throw difference ?? error;
       });
     },
+    async expireLocks() {
+      for (const path of LOCKS.map((name) => join(diskDirectory, name)))
+        if (await exists(path)) await utimes(path, 0, 0);
+    },
     async remove() {
       await run("umount", [disk]);
       await rm(folder, { recursive: true });
@@ -173,7 +181,10 @@ async function createWorld(hypervisor: "QEMU" | "stand-in", diskMiB: number): Pr
 function belongingsOf(instances: readonly Pick<InstanceStatus, "id" | "address">[]): Belongings {
   const ids = instances.map(({ id }) => id).sort();
   const taps = instances
-    .map(({ address }) => slotNetwork(SUBNET, slotOfAddress(SUBNET, address ?? "") ?? 0).tapName)
+    .map(
+      ({ address }) =>
+        slotNetwork(STAND_IN_SUBNET, slotOfAddress(STAND_IN_SUBNET, address ?? "") ?? 0).tapName,
+    )
     .sort();
   return { processes: ids, records: ids, clones: ids, taps, rules: taps, scratch: [] };
 }
