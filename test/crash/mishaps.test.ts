@@ -10,7 +10,7 @@ import { after, afterEach, before, beforeEach, describe, test } from "node:test"
 import { execa } from "execa";
 import type { ConnectInfoReply } from "../../src/gen/fleetingd.ts";
 import { exists } from "../../src/host/files.ts";
-import { type Login, waitForLogin } from "../../src/host/ssh.ts";
+import type { Login } from "../../src/host/ssh.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import { FLEETINGD, type TestDaemon } from "../helpers/daemon.ts";
 import { attachGroup, type GroupClient } from "../helpers/group-client.ts";
@@ -45,8 +45,7 @@ describe("while a VM serves a job", { skip: needsNamespace() }, () => {
     await daemon.untilWarm(STAND_IN_POOL, 1);
     assert.equal(await group.increase(1), 1);
     const [id = ""] = await group.running();
-    const info = await group.connectInfo(id);
-    job = { id, info, login: await logIn(info) };
+    job = { id, info: await group.connectInfo(id), login: await group.logIn(id) };
     await daemon.untilWarm(STAND_IN_POOL, 1);
   });
 
@@ -311,16 +310,3 @@ describe("while a VM serves a job", { skip: needsNamespace() }, () => {
     return data.process.pid;
   }
 });
-
-function logIn(info: ConnectInfoReply): Promise<Login> {
-  return waitForLogin(
-    {
-      address: info.internalAddress,
-      port: info.port,
-      username: info.username,
-      privateKey: Buffer.from(info.key).toString(),
-      hostKey: undefined,
-    },
-    { timeoutMs: TIMEOUT_MS, signal: AbortSignal.timeout(TIMEOUT_MS) },
-  );
-}

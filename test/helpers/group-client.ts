@@ -8,8 +8,10 @@ import {
   InstanceState,
 } from "../../src/gen/fleetingd.ts";
 import { callUnary } from "../../src/host/grpc.ts";
+import { type Login, waitForLogin } from "../../src/host/ssh.ts";
 
 const TIMEOUT_MS = 20_000;
+const LOGIN_TIMEOUT_MS = 60_000;
 
 export interface GroupClient {
   readonly name: string;
@@ -19,6 +21,8 @@ export interface GroupClient {
   increase(n: number): Promise<number>;
   decrease(ids: readonly string[]): Promise<void>;
   connectInfo(id: string): Promise<ConnectInfoReply>;
+  /** As a runner does, with what `connectInfo` says. */
+  logIn(id: string): Promise<Login>;
   detach(): void;
 }
 
@@ -32,6 +36,8 @@ export async function attachGroup(
   stream.on("error", () => undefined);
   const list = async (): Promise<Instance[]> =>
     (await callUnary(client.listInstances.bind(client), { group }, TIMEOUT_MS)).instances;
+  const connectInfo = (id: string): Promise<ConnectInfoReply> =>
+    callUnary(client.connectInfo.bind(client), { group, id }, TIMEOUT_MS);
   return {
     name: group,
     list,
@@ -40,7 +46,14 @@ export async function attachGroup(
     increase: async (n) => (await callUnary(client.increase.bind(client), { group, n }, TIMEOUT_MS)).accepted,
     decrease: async (ids) =>
       void (await callUnary(client.decrease.bind(client), { group, ids: [...ids] }, TIMEOUT_MS)),
-    connectInfo: (id) => callUnary(client.connectInfo.bind(client), { group, id }, TIMEOUT_MS),
+    connectInfo,
+    async logIn(id) {
+      const { internalAddress, port, username, key } = await connectInfo(id);
+      const privateKey = Buffer.from(key).toString();
+      const target = { address: internalAddress, port, username, privateKey, hostKey: undefined };
+      const options = { timeoutMs: LOGIN_TIMEOUT_MS, signal: AbortSignal.timeout(LOGIN_TIMEOUT_MS) };
+      return waitForLogin(target, options);
+    },
     detach: () => stream.cancel(),
   };
 }
