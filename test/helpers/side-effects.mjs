@@ -129,7 +129,7 @@ process.kill = (pid, signal) => {
 
 const write = net.Socket.prototype.write;
 net.Socket.prototype.write = function (data, ...rest) {
-  const command = typeof data === "string" ? /^\{"execute":"(\w+)"/.exec(data)?.[1] : undefined;
+  const command = typeof data === "string" ? /^\{"execute":"(?!query-)([\w-]+)"/.exec(data)?.[1] : undefined;
   if (command === undefined) return write.call(this, data, ...rest);
   boundary(`before the command ${command}`);
   const done = write.call(this, data, ...rest);
