@@ -119,7 +119,7 @@ describe("a daemon that is killed, with emulated VMs that go on from a snapshot"
         assert.notEqual(await daemon.prebuild(STAND_IN_POOL), "");
       },
       choose: (boundaries) => boundaries.slice(indexOf(boundaries, START), indexOf(boundaries, END) + 1),
-      sample: { every: 3 },
+      sample: { every: 4 },
     });
   });
 
@@ -135,7 +135,7 @@ describe("a daemon that is killed, with emulated VMs that go on from a snapshot"
       },
       choose: (boundaries) =>
         boundaries.slice(indexOf(boundaries, START)).filter((boundary) => !ASKED_AGAIN.test(boundary)),
-      sample: { every: 4 },
+      sample: { every: 6 },
     });
   });
 });
