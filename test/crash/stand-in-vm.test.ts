@@ -22,6 +22,7 @@ import {
 } from "../helpers/hypervisor-fixture.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { createPrograms } from "../helpers/stand-in-vm.ts";
+import { standStill } from "../helpers/stand-still.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 import { TINY, TINY_BYE, TINY_READY } from "../helpers/tiny-guest.ts";
 
@@ -102,7 +103,7 @@ for (const kind of ["QEMU", "its stand-in"] as const) {
       process.kill(asked.process.pid, "SIGTERM");
       assert.equal((await exitOf(asked)).exitCode, 0);
       const hung = await driver.start(await fixture.spec("hung", [TINY.ignoreButton]));
-      process.kill(hung.process.pid, "SIGSTOP");
+      await standStill(hung.process.pid);
       await hung.stop({ graceMs: 0 });
       assert.equal((await exitOf(hung)).signal, "SIGKILL");
     });

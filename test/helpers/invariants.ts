@@ -4,13 +4,11 @@
  * moment; programs that it has started may go on, but what they do is covered by a record already.
  */
 import assert from "node:assert/strict";
-import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { listDirectory, readTextIfExists } from "../../src/host/files.ts";
 import { isAlive } from "../../src/host/process.ts";
 import { listProcesses } from "../../src/host/process-list.ts";
-import { waitFor } from "../../src/host/wait.ts";
 import { parseVmProcess } from "../../src/hypervisor/qemu/arguments.ts";
 import { ipList } from "../../src/network/ip.ts";
 import { readInstalledRules } from "../../src/network/nft.ts";
@@ -20,8 +18,7 @@ import { policyGroup } from "../../src/network/tap-groups.ts";
 import { type InstanceRecord, recordSchema } from "../../src/pool/instance.ts";
 import { type LocalData, networkOf, parseLocalData } from "../../src/sources/local/vm.ts";
 import type { StandInWorld } from "./stand-in-world.ts";
-
-const STOP_TIMEOUT_MS = 10_000;
+import { standStill } from "./stand-still.ts";
 
 interface Instance {
   record: InstanceRecord;
@@ -38,25 +35,12 @@ export interface InvariantOptions {
 }
 
 export async function assertInvariants(options: InvariantOptions): Promise<void> {
-  process.kill(options.pid, "SIGSTOP");
   try {
-    await untilStopped(options.pid);
+    await standStill(options.pid);
     await assertStillInvariants(options);
   } finally {
     process.kill(options.pid, "SIGCONT");
   }
-}
-
-async function untilStopped(pid: number): Promise<void> {
-  const isStopped = async (): Promise<true | undefined> => {
-    const states = await Promise.all(
-      (await readdir(`/proc/${pid}/task`)).map(async (task) =>
-        /^State:\s+(\w)/m.exec(await readFile(`/proc/${pid}/task/${task}/status`, "utf8"))?.at(1),
-      ),
-    );
-    return states.every((state) => state === "T") ? true : undefined;
-  };
-  await waitFor(isStopped, { timeoutMs: STOP_TIMEOUT_MS, intervalMs: 1, what: "the daemon to stand still" });
 }
 
 async function assertStillInvariants({ world, unsaved }: InvariantOptions): Promise<void> {

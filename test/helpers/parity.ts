@@ -35,6 +35,7 @@ import {
 } from "./hypervisor-fixture.ts";
 import { FAULT_FILE, putHypervisor } from "./hypervisor-programs.ts";
 import { needsNamespace } from "./namespace.ts";
+import { standStill } from "./stand-still.ts";
 import { TINY, TINY_BYE, TINY_READY } from "./tiny-guest.ts";
 
 const GRACE_MS = 60_000;
@@ -270,7 +271,7 @@ export function describeParity(subject: Subject): void {
       assert.equal(await killed.state(), "stopped");
 
       const hung = await driver.start(await fixture.spec("hung", [TINY.ignoreButton]));
-      process.kill(hung.process.pid, "SIGSTOP");
+      await standStill(hung.process.pid);
       await hung.stop({ graceMs: 500 });
       assert.equal((await exitOf(hung)).signal, "SIGKILL");
     });
@@ -348,8 +349,11 @@ export function describeParity(subject: Subject): void {
           const identity = await startedByAnother(spec);
           const vm = await driver.adopt({ id: spec.id, directory: spec.directory, process: identity });
           assert.ok(vm, "the VM was not adopted");
-          process.kill(identity.pid, signal);
-          if (signal === "SIGSTOP") await vm.stop({ graceMs: 100 });
+          if (signal === "SIGKILL") process.kill(identity.pid, signal);
+          else {
+            await standStill(identity.pid);
+            await vm.stop({ graceMs: 100 });
+          }
           await exitOf(vm);
           assert.equal(await vm.state(), "stopped");
           assert.equal(await isAlive(identity), false);

@@ -15,6 +15,7 @@ import { waitFor } from "../../src/host/wait.ts";
 import { recordSchema } from "../../src/pool/instance.ts";
 import { FLEETINGD, logIn, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
+import { standStill } from "../helpers/stand-still.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 
 const TIMEOUT_MS = 10 * 60_000;
@@ -167,7 +168,7 @@ describe("while jobs run in VMs, the daemon", { skip: needsNamespace() }, () => 
     );
     const pid = await qemuOf(idle?.id ?? "");
     await reload({ heartbeat_timeout: "3s" });
-    process.kill(pid, "SIGSTOP");
+    await standStill(pid);
     await until("the silent VM to be gone", (all) => all.every(({ id }) => id !== idle?.id));
     await reload({});
     await daemon.untilWarm("default", 1);
