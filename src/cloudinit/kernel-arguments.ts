@@ -16,12 +16,7 @@ const COMMON = ["rw", "quiet", "net.ifnames=0", "panic=-1", "cryptomgr.notests"]
  */
 const EMULATED = ["mitigations=off", "nokaslr", "tsc=reliable", "no_timer_check"] as const;
 /** To a login first, and then to the whole system. */
-const FAST = [
-  "systemd.unit=fleetingd-early.target",
-  "systemd.show_status=false",
-  "fsck.mode=skip",
-  "audit=0",
-];
+const FAST = ["systemd.unit=fleetingd-early.target", "systemd.show_status=false", "fsck.mode=skip"];
 
 /** For the prebuild, and for whoever boots a base image with whole cloud-init. */
 export function prebuildKernelArguments(base: BootDisk, machine: { emulated: boolean }): string[] {

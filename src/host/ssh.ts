@@ -138,6 +138,8 @@ async function logIn(target: LoginTarget, socket: Socket, signal: AbortSignal): 
       sock: socket,
       username: target.username,
       privateKey: target.privateKey,
+      // Without asking first which methods there are.
+      authHandler: ["publickey"],
       readyTimeout: HANDSHAKE_TIMEOUT_MS,
       hostVerifier: (key: Buffer) => target.hostKey === undefined || sameKey(key, target.hostKey),
     });
