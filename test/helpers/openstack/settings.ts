@@ -49,7 +49,8 @@ export function configFiles(venv: string): Readonly<Record<string, string>> {
       fernet_tokens: { key_repository: "fernet" },
       credential: { key_repository: "credentials" },
       identity: { password_hash_rounds: "4" },
-      cache: { backend: "oslo_cache.dict", enabled: "true" },
+      // For a second: who reads a user while he is changed would have Keystone remember the earlier one for ten minutes.
+      cache: { backend: "oslo_cache.dict", enabled: "true", expiration_time: "1" },
     }),
     "placement.conf": iniText({
       DEFAULT: { log_file: "log/placement.log" },
