@@ -53,11 +53,6 @@ export async function saveDevices(vm: Party, stateDirectory: string, timeoutMs: 
  */
 export async function loadDevices(monitor: Monitor, timeoutMs: number): Promise<void> {
   await leaveMemoryOut(monitor);
-  // Its network card is down, and its address is the template's.
-  await monitor.execute("migrate-set-parameters", {
-    timeoutMs: COMMAND_TIMEOUT_MS,
-    arguments: { "announce-rounds": 0 },
-  });
   const incoming = { timeoutMs: COMMAND_TIMEOUT_MS, arguments: { uri: "fd:0" } };
   await monitor.execute("migrate-incoming", incoming);
   await untilMigrated(monitor, timeoutMs);

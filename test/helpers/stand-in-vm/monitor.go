@@ -84,7 +84,7 @@ func serve(connection net.Conn, guest *guest, seen, goOn, quit func()) {
 			guest.setStatus("running")
 			goOn()
 			answer(asked.ID, "return", "{}")
-		case negotiated && (asked.Execute == "migrate-set-capabilities" || asked.Execute == "migrate-set-parameters"):
+		case negotiated && asked.Execute == "migrate-set-capabilities":
 			answer(asked.ID, "return", "{}")
 		case negotiated && asked.Execute == "migrate":
 			answer(asked.ID, "return", "{}")
