@@ -1,5 +1,5 @@
 /** What `Events` answers, an object for each event, and what `fleetingd explain --json` makes of them. */
-import { z } from "zod";
+import * as z from "zod";
 import { eventSchema } from "../events.ts";
 
 export const loggedEventSchema = z.intersection(

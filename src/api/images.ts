@@ -1,5 +1,5 @@
 /** What `Images` and `CollectGarbage` answer. JSON, so no undefined and no dates. */
-import { z } from "zod";
+import * as z from "zod";
 
 const imageSchema = z.object({
   kind: z.enum(["golden", "base", "snapshot"]),

@@ -1,5 +1,5 @@
 /** What `Status` answers: the daemon as a whole, for people and for monitoring. */
-import { z } from "zod";
+import * as z from "zod";
 
 const seconds = (meaning: string) => z.number().describe(meaning);
 

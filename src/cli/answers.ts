@@ -1,5 +1,5 @@
 /** What commands that ask no daemon print with `--json`; docs/schemas is made of it. */
-import { z } from "zod";
+import * as z from "zod";
 
 export const configCheckSchema = z.discriminatedUnion("valid", [
   z.object({

@@ -1,5 +1,5 @@
 /** The keys of `[daemon]`. */
-import { z } from "zod";
+import * as z from "zod";
 import type { Finding } from "./explain.ts";
 import { key } from "./key.ts";
 import { DEFAULT_SOCKET } from "./paths.ts";

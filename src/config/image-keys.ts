@@ -1,5 +1,5 @@
 /** The keys of `[images.<name>]`: which there are depends on `type`. */
-import { z } from "zod";
+import * as z from "zod";
 import type { Finding } from "./explain.ts";
 import { key } from "./key.ts";
 import { renameKeys } from "./rename.ts";

@@ -1,5 +1,5 @@
 /** The keys of `[sources.<name>]` of type `incus`. */
-import { z } from "zod";
+import * as z from "zod";
 import type { IncusConfig } from "../sources/incus/config.ts";
 import { describeValue } from "./explain.ts";
 import { key } from "./key.ts";

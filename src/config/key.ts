@@ -1,5 +1,5 @@
 /** Keys of the configuration carry their documentation with them: docs/configuration.md is made from it. */
-import { z } from "zod";
+import * as z from "zod";
 
 export interface KeyDoc {
   /** What it does, in full sentences. */

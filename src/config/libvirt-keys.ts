@@ -1,5 +1,5 @@
 /** The keys of `[sources.<name>]` of type `libvirt`. */
-import { z } from "zod";
+import * as z from "zod";
 import type { LibvirtConfig } from "../sources/libvirt/config.ts";
 import { describeValue } from "./explain.ts";
 import { key } from "./key.ts";

@@ -1,5 +1,5 @@
 /** The keys of `[pools.<name>]` that are about the network. */
-import { z } from "zod";
+import * as z from "zod";
 import { DEFAULT_POLICY } from "../network/policy.ts";
 import { SERVICE_NAMES } from "../network/services.ts";
 import { key } from "./key.ts";

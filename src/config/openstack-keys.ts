@@ -1,5 +1,5 @@
 /** The keys of `[sources.<name>]` of type `openstack`. */
-import { z } from "zod";
+import * as z from "zod";
 import type { OpenStackConfig, ServerSpec } from "../sources/openstack/config.ts";
 import { key } from "./key.ts";
 import { REMOTE_FIELDS, remoteKeys } from "./remote-keys.ts";

@@ -1,7 +1,7 @@
 /** The runner's `[runners.autoscaler.plugin_config]`: which pool of the daemon a plugin gets its instances from. */
 import { createHash } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
-import { z } from "zod";
+import * as z from "zod";
 import { messageOf } from "../errors.ts";
 import { checkPool, type KnownNames, readPool } from "./check-pool.ts";
 import { formatDuration } from "./duration.ts";

@@ -1,5 +1,5 @@
 /** The keys of `[pools.<name>]`, which are the keys of the runner's `plugin_config` as well. */
-import { z } from "zod";
+import * as z from "zod";
 import { LOCAL } from "../sources/source.ts";
 import { key } from "./key.ts";
 import { network, policy } from "./network-keys.ts";

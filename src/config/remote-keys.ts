@@ -1,5 +1,5 @@
 /** The keys that every `[sources.<name>]` has, whatever its type. */
-import { z } from "zod";
+import * as z from "zod";
 import type { RemoteConfig } from "../sources/remote/config.ts";
 import { key } from "./key.ts";
 import { absolutePath, duration } from "./values.ts";

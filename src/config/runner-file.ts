@@ -1,5 +1,5 @@
 /** GitLab Runner's own `config.toml`, as far as it is about machines: what is not there has the runner's default, or is undefined. */
-import { z } from "zod";
+import * as z from "zod";
 
 const table = z.record(z.string(), z.unknown());
 const words = z.array(z.string()).default([]);

@@ -1,5 +1,5 @@
 /** The keys of `[services]`. */
-import { z } from "zod";
+import * as z from "zod";
 import { type LocalService, servicePorts } from "../network/services.ts";
 import type { Finding } from "./explain.ts";
 import { key } from "./key.ts";

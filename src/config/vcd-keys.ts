@@ -1,5 +1,5 @@
 /** The keys of `[sources.<name>]` of type `vcd`. */
-import { z } from "zod";
+import * as z from "zod";
 import { PROTOCOLS } from "../sources/source.ts";
 import type { VcdConfig } from "../sources/vcd/config.ts";
 import { key } from "./key.ts";

@@ -5,7 +5,7 @@
  */
 import { link, readlink, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError, systemErrorCode } from "../errors.ts";
 import { ensureDirectory, readTextIfExists } from "../host/files.ts";
 import { identifyProcess, isAlive, type ProcessIdentity } from "../host/process.ts";

@@ -1,5 +1,5 @@
 /** What the doctor finds. */
-import { z } from "zod";
+import * as z from "zod";
 import { describeError, FleetingdError } from "../errors.ts";
 
 export const findingSchema = z.object({

@@ -1,6 +1,6 @@
 /** The description that lies beside a base image's files: `image.json`. */
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../errors.ts";
 import { readTextIfExists, writeFileAtomic } from "../host/files.ts";
 import type { BaseImage } from "./image.ts";

@@ -1,6 +1,6 @@
 /** Clones: a VM's own copy-on-write disk, made in a time that does not depend on the image's size. */
 import { chmod, constants, copyFile, rm, stat } from "node:fs/promises";
-import { z } from "zod";
+import * as z from "zod";
 import { systemErrorCode } from "../errors.ts";
 import { run } from "../host/run.ts";
 

@@ -1,5 +1,5 @@
 /** Brings disk images of different formats into one: raw and sparse, self-contained. */
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../errors.ts";
 import { run } from "../host/run.ts";
 

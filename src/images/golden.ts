@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { chmod, copyFile, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../errors.ts";
 import { ensureDirectory, listDirectory, readTextIfExists, writeFileAtomic } from "../host/files.ts";
 import { run } from "../host/run.ts";

@@ -3,7 +3,7 @@ import { createReadStream } from "node:fs";
 import { mkdir, truncate, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Parser, type ReadEntry } from "tar";
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../errors.ts";
 import { writeFileAtomic } from "../host/files.ts";
 import { type KernelModule, moduleOf } from "./kernel-modules.ts";

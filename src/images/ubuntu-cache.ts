@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { systemErrorCode } from "../errors.ts";
 import { listDirectory, readTextIfExists, removeTree, writeFileAtomic } from "../host/files.ts";
 import type { Logger } from "../log.ts";

@@ -1,5 +1,5 @@
 /** Looks at the host's interfaces and routes before VMs get theirs; changes nothing. */
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../errors.ts";
 import { checkInterfaceName } from "./interface-name.ts";
 import { ipList } from "./ip.ts";

@@ -1,5 +1,5 @@
 /** Runs `ip`: batches of commands, and lists read as JSON. */
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError, messageOf } from "../errors.ts";
 import { run } from "../host/run.ts";
 

@@ -1,5 +1,5 @@
 /** Runs nft: applies text as one transaction, and reads back what is in our tables. */
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError, messageOf } from "../errors.ts";
 import { run } from "../host/run.ts";
 import { definitionOf, isVmSet, NFT_TABLE, type VmElement, type VmSetName } from "./nft-elements.ts";

@@ -3,7 +3,7 @@
  * name alone; a device that has one of our names but none of the groups is never touched.
  */
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../errors.ts";
 import { exists } from "../host/files.ts";
 import { createBatcher } from "./batch.ts";

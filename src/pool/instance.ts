@@ -14,7 +14,7 @@
  * An id is never used twice.
  */
 import { randomInt } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import { type ConnectInfo, PROTOCOLS, type SourceData } from "../sources/source.ts";
 
 export const RECORD_VERSION = 1;

@@ -6,7 +6,7 @@
  */
 import { unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError, messageOf } from "../errors.ts";
 import { explainDiskFull } from "../host/disk-full.ts";
 import {

@@ -1,5 +1,5 @@
 /** What `fleetingd import-config` finds; docs/schemas/import-config.json is made of it. */
-import { z } from "zod";
+import * as z from "zod";
 
 const note = z.object({
   key: z.string().describe("as it is called in the runner's configuration"),

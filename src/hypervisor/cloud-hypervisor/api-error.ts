@@ -1,5 +1,5 @@
 /** Why Cloud Hypervisor refused a call, out of the shapes that its answers have. */
-import { z } from "zod";
+import * as z from "zod";
 import type { HttpAnswer } from "../../host/http-unix.ts";
 
 const SHOWN_CHARACTERS = 500;

@@ -1,7 +1,7 @@
 /**
  * Cloud Hypervisor's REST API. Calls of one VM run one after the other, and an action takes no body at all: even `{}` is refused.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../../errors.ts";
 import { createUnixHttpClient } from "../../host/http-unix.ts";
 import { reasonsOf } from "./api-error.ts";

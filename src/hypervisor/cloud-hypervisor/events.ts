@@ -1,6 +1,6 @@
 /** What Cloud Hypervisor tells of the guest without being asked: in its file of events, and in its log. */
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import type { Logger } from "../../log.ts";
 import { HYPERVISOR_LOG, type VmExit } from "../driver.ts";
 import { followFile } from "../follow.ts";

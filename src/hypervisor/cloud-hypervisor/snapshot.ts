@@ -4,7 +4,7 @@
  */
 import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../../errors.ts";
 import { removeTree } from "../../host/files.ts";
 import type { Snapshot, VmSpec } from "../driver.ts";

@@ -1,6 +1,6 @@
 /** A VM under QEMU is told things over its monitor. */
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import type { VmState } from "../driver.ts";
 import type { ControlOptions, HypervisorKind, VmControl } from "../vm-control.ts";
 import { CHANNEL_SOCKET, parseVmProcess, QMP_SOCKET } from "./arguments.ts";

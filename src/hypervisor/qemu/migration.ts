@@ -6,7 +6,7 @@ import { createWriteStream } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../../errors.ts";
 import { removeTree } from "../../host/files.ts";
 import { listenOnUnixSocket } from "../../host/unix-socket.ts";

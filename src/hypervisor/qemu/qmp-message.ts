@@ -1,5 +1,5 @@
 /** QMP's messages: one JSON object a line. */
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../../errors.ts";
 
 export type QmpMessage =

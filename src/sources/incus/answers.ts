@@ -1,5 +1,5 @@
 /** What Incus answers, as far as it is looked at. */
-import { z } from "zod";
+import * as z from "zod";
 
 export const instanceSchema = z.object({
   name: z.string(),

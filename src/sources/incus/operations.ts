@@ -2,7 +2,7 @@
  * Waits for operations by the server's events: one websocket, whatever number of operations. An operation may end before its
  * id is known to us, so ends are remembered for a while; and one whose end fell into a pause of the websocket is asked for.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError, messageOf } from "../../errors.ts";
 import type { ApiClient } from "../../host/api-client.ts";
 import { sleep } from "../../host/wait.ts";

@@ -1,7 +1,7 @@
 /** What the local source keeps of a VM, and the pure description that a hypervisor gets. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { cloneKernelArguments } from "../../cloudinit/kernel-arguments.ts";
 import type { BootProfile } from "../../cloudinit/prebuild.ts";
 import { SEED_DISK_SERIAL } from "../../cloudinit/seed.ts";

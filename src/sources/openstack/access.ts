@@ -1,5 +1,5 @@
 /** How to log in to a cloud: what `clouds.yaml` or the `OS_*` variables say, understood and checked. */
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../../errors.ts";
 
 /** What Keystone is told, and where. */

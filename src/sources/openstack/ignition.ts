@@ -1,5 +1,5 @@
 /** A key for a machine that is set up by Ignition (Flatcar, Fedora CoreOS), put into the configuration that it has anyway. */
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError, messageOf } from "../../errors.ts";
 
 /** For a configuration of our own; any Ignition that speaks version 3 understands it. */

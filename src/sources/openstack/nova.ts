@@ -1,5 +1,5 @@
 /** Nova's, Glance's and Neutron's interfaces, as much of them as is needed. */
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../../errors.ts";
 import { ApiError, type ApiRequest, type ApiResponse } from "../../host/api-client.ts";
 import type { Session } from "./session.ts";

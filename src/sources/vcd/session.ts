@@ -2,7 +2,7 @@
  * A login at Cloud Director: an access token in exchange for the API token, used by all and renewed when it ends or is refused,
  * and requests in the interface's XML. What is busy is asked again.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../../errors.ts";
 import { ApiClient, ApiError, type TlsOptions } from "../../host/api-client.ts";
 import { sleep } from "../../host/wait.ts";
