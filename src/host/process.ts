@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { open, readFile } from "node:fs/promises";
+import { type FileHandle, open, readFile } from "node:fs/promises";
 import { FleetingdError, systemErrorCode } from "../errors.ts";
 import { readProc } from "./proc.ts";
 import { sleep } from "./wait.ts";
@@ -40,13 +40,19 @@ export async function spawnDetached(
   args: readonly string[],
   options: DetachedOptions,
 ): Promise<{ child: ChildProcess; identity: ProcessIdentity | undefined }> {
-  const output = await open(options.outputPath, "a", 0o600);
-  const errors = options.errorPath === undefined ? undefined : await open(options.errorPath, "a", 0o600);
-  const input = options.inputPath === undefined ? undefined : await open(options.inputPath, "r");
+  const handles: FileHandle[] = [];
+  const opened = async (path: string, flags: string): Promise<number> => {
+    const handle = await open(path, flags, 0o600);
+    handles.push(handle);
+    return handle.fd;
+  };
   try {
+    const output = await opened(options.outputPath, "a");
+    const errors = options.errorPath === undefined ? output : await opened(options.errorPath, "a");
+    const input = options.inputPath === undefined ? "ignore" : await opened(options.inputPath, "r");
     const child = spawn(file, args, {
       detached: true,
-      stdio: [input?.fd ?? "ignore", output.fd, errors?.fd ?? output.fd],
+      stdio: [input, output, errors],
       ...(options.argv0 === undefined ? {} : { argv0: options.argv0 }),
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       ...(options.env === undefined ? {} : { env: options.env }),
@@ -63,9 +69,7 @@ export async function spawnDetached(
     const identity = child.pid === undefined ? undefined : await identifyProcess(child.pid);
     return { child, identity };
   } finally {
-    await output.close();
-    await errors?.close();
-    await input?.close();
+    for (const handle of handles) await handle.close();
   }
 }
 
