@@ -96,6 +96,8 @@ export interface Snapshot {
   memoryPath: string;
   /** The folder that `saveState` filled: its files are the driver's business. */
   stateDirectory: string;
+  /** The spec's kernel, uncompressed: for a driver that `mapsKernel`. */
+  kernelPath?: string | undefined;
 }
 
 /** What it takes to find a VM again. */
@@ -166,6 +168,11 @@ export interface SnapshotSupport {
    * and of the host's processor what the guest sees of it. A snapshot is only restored where this is the same.
    */
   readonly platform: string;
+  /**
+   * Whether a clone takes less memory if the kernel that it boots when its guest reboots is given to it uncompressed (an ELF
+   * file with a PVH entry), too.
+   */
+  readonly mapsKernel: boolean;
   /**
    * Like `start`, but the guest goes on where the template stood. The spec is the template's but for id, directory, the disks' paths (which
    * have the template's content at `saveState`), TAPs, MACs and kernel arguments (which count from its first reboot on).

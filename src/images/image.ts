@@ -48,6 +48,8 @@ export interface SnapshotImage {
   /** An empty overlay on that disk. */
   overlayPath: string;
   memoryPath: string;
+  /** The golden image's kernel, uncompressed; undefined if that was not possible, or of no use. */
+  kernelPath: string | undefined;
   stateDirectory: string;
   createdAt: Date;
 }

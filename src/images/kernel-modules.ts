@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { FleetingdError } from "../errors.ts";
 import { readTextIfExists, removeTree } from "../host/files.ts";
-import { run } from "../host/run.ts";
+import { compressionOf, decompressFile } from "./decompress.ts";
 
 export interface KernelModule {
   /** `virtio_blk` */
@@ -100,15 +100,12 @@ export async function moduleOf(path: string, content: Uint8Array): Promise<Kerne
 }
 
 async function decompress(fileName: string, content: Uint8Array): Promise<Uint8Array> {
-  const suffix = /\.(xz|zst|gz)$/.exec(fileName)?.[1];
-  if (suffix === undefined) return content;
-  const program = { xz: "xz", zst: "zstd", gz: "gzip" }[suffix] ?? suffix;
+  if (compressionOf(fileName) === undefined) return content;
   const scratch = await mkdtemp(join(tmpdir(), "fleetingd-module-"));
   try {
     const packed = join(scratch, fileName);
     await writeFile(packed, content);
-    await run(program, ["-d", "-q", packed]);
-    return await readFile(packed.slice(0, -suffix.length - 1));
+    return await readFile(await decompressFile(packed));
   } finally {
     await removeTree(scratch);
   }

@@ -1,14 +1,14 @@
 /**
- * Snapshots: `<diskDirectory>/snapshots/<name>/{memory, state/, disk, overlay.qcow2, snapshot.json}`. What a template
+ * Snapshots: `<diskDirectory>/snapshots/<name>/{memory, state/, vmlinux, disk, overlay.qcow2, snapshot.json}`. What a template
  * VM of a golden image was when it had come to rest. A folder under that name is complete and never changes; it is
  * removed as a whole. Its disk is a clone of the golden image, which must stay as long as it does.
  */
 import { createHash } from "node:crypto";
 import { chmod, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError, messageOf, systemErrorCode } from "../errors.ts";
-import { ensureDirectory, listDirectory, readTextIfExists, writeFileAtomic } from "../host/files.ts";
+import { ensureDirectory, exists, listDirectory, readTextIfExists, writeFileAtomic } from "../host/files.ts";
 import { sha256OfFile } from "../host/sha256.ts";
 import { type Clone, createClone, writeEmptyOverlay } from "./clones.ts";
 import type { GoldenImage, SnapshotImage } from "./image.ts";
@@ -29,6 +29,8 @@ export interface SnapshotParts {
   disk: Clone;
   memoryPath: string;
   stateDirectory: string;
+  /** An uncompressed kernel may be left here. */
+  kernelPath: string;
 }
 
 const FOLDER = "snapshots";
@@ -36,8 +38,11 @@ const DISK = "disk";
 const OVERLAY = "overlay.qcow2";
 const MEMORY = "memory";
 const STATE = "state";
+const KERNEL = "vmlinux";
 const DESCRIPTION = "snapshot.json";
 const MIB = 1024 ** 2;
+/** Counts up when older snapshots lack what newer ones have: they are made anew then. */
+const LAYOUT = 2;
 
 const Stored = z.object({
   name: z.string(),
@@ -48,13 +53,15 @@ const Stored = z.object({
   memoryModifiedAt: z.number(),
   /** SHA-256 of each file of the devices' state. */
   state: z.record(z.string(), z.string()),
+  /** Whether there is an uncompressed kernel; older snapshots, which are still listed, have none. */
+  kernel: z.boolean().default(false),
   createdAt: z.iso.datetime(),
 });
 
 /** The snapshot's name: 16 hexadecimal digits, the same for the same inputs. */
 export function snapshotName(inputs: SnapshotInputs): string {
   const { goldenImage, platform, vcpus, memoryMiB, console } = inputs;
-  const ordered = JSON.stringify([goldenImage, platform, vcpus, memoryMiB, console]);
+  const ordered = JSON.stringify([LAYOUT, goldenImage, platform, vcpus, memoryMiB, console]);
   return createHash("sha256").update(ordered).digest("hex").slice(0, 16);
 }
 
@@ -71,6 +78,7 @@ export async function findSnapshot(diskDirectory: string, name: string): Promise
     diskFormat: stored.diskFormat,
     overlayPath: join(directory, OVERLAY),
     memoryPath: join(directory, MEMORY),
+    kernelPath: stored.kernel ? join(directory, KERNEL) : undefined,
     stateDirectory: join(directory, STATE),
     createdAt: new Date(stored.createdAt),
   };
@@ -95,6 +103,7 @@ export async function snapshotDamage({ directory }: SnapshotImage): Promise<stri
     if (memory.size !== stored.memoryMiB * MIB) return `its memory has ${memory.size} bytes`;
     if (Math.abs(memory.mtimeMs - stored.memoryModifiedAt) > 1) return "its memory was written to";
     await stat(join(directory, DISK));
+    if (stored.kernel) await stat(join(directory, KERNEL));
     for (const [name, hash] of Object.entries(stored.state)) {
       const found = await sha256OfFile(join(directory, STATE, name));
       if (found !== hash) return `the checksum of its devices' state (${name}) is another one`;
@@ -124,7 +133,8 @@ export async function publishSnapshot(
   const path = join(diskDirectory, FOLDER, name);
   await publishDirectory(path, async (directory) => {
     const disk = await createClone(golden, join(directory, DISK));
-    const parts = { disk, memoryPath: join(directory, MEMORY), stateDirectory: join(directory, STATE) };
+    const [memoryPath, kernelPath] = [join(directory, MEMORY), join(directory, KERNEL)];
+    const parts = { disk, memoryPath, kernelPath, stateDirectory: join(directory, STATE) };
     await ensureDirectory(parts.stateDirectory);
     await build(parts);
     await chmod(disk.path, 0o400);
@@ -142,7 +152,7 @@ export async function publishSnapshot(
 async function describe(
   name: string,
   golden: GoldenImage,
-  { disk, memoryPath, stateDirectory }: SnapshotParts,
+  { disk, memoryPath, stateDirectory, kernelPath }: SnapshotParts,
 ): Promise<z.infer<typeof Stored>> {
   const memory = await stat(memoryPath);
   const files = await listDirectory(stateDirectory);
@@ -154,6 +164,7 @@ async function describe(
     memoryMiB: memory.size / MIB,
     memoryModifiedAt: memory.mtimeMs,
     state: Object.fromEntries(await Promise.all(hashes)),
+    kernel: await exists(kernelPath),
     createdAt: new Date().toISOString(),
   };
 }

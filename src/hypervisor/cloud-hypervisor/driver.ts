@@ -96,6 +96,7 @@ export async function createCloudHypervisorDriver(
     snapshots: can.snapshots
       ? {
           platform: ["cloud-hypervisor", can.version, "kvm", await processorHash()].join(" "),
+          mapsKernel: false,
           restore: (spec, snapshot, signal) =>
             launch(
               spec,

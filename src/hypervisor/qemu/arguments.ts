@@ -1,6 +1,6 @@
 /** QEMU's command line: a pure function of the VM and of what the host offers. */
 import { join } from "node:path";
-import { CONSOLE_LOG, type DiskSpec, type NicSpec, type VmSpec } from "../driver.ts";
+import { CONSOLE_LOG, type DiskSpec, type NicSpec, type Snapshot, type VmSpec } from "../driver.ts";
 import { isAtLeast, type Platform } from "./platform.ts";
 
 export interface QemuSettings {
@@ -15,10 +15,8 @@ export interface QemuSettings {
   readOnlyMemoryFile: boolean;
 }
 
-/** A clone's memory: a template's file, mapped privately. */
-export interface ClonedMemory {
-  memoryPath: string;
-}
+/** What a clone maps of its snapshot. */
+export type Cloned = Pick<Snapshot, "memoryPath" | "kernelPath">;
 
 /** In the VM's directory, as the monitor's: the host's end of the channel. */
 export const CHANNEL_SOCKET = "channel.sock";
@@ -33,12 +31,14 @@ const CHANNEL_NAME = "fleetingd";
 export const QMP_SOCKET = "qmp.sock";
 
 const PROCESS_NAME = "fleeting-vm";
-// Emulated code is cached here; a larger cache costs memory and gains nothing for short jobs.
+// Translated code is cached here; a larger cache costs memory and gains nothing for short jobs.
 const TCG_CACHE_MIB = 64;
+// A clone never runs the boot's code, and is to cost a small part of what a booted VM does: of a small one's cache it gets less.
+const CLONED_TCG_CACHE = { minMiB: 32, memoryShare: 1 / 16 };
 const CONSOLE_FILE_START = "file,id=console,append=on,path=";
 
 /** QEMU's arguments for this VM, which boots, or waits for the state of a template whose memory it has. */
-export function qemuArguments(spec: VmSpec, settings: QemuSettings, cloned?: ClonedMemory): string[] {
+export function qemuArguments(spec: VmSpec, settings: QemuSettings, cloned?: Cloned): string[] {
   const { platform } = settings;
   const memory = memoryArguments(spec, settings, cloned);
   return [
@@ -47,10 +47,10 @@ export function qemuArguments(spec: VmSpec, settings: QemuSettings, cloned?: Clo
     ...["-display", "none"],
     ...["-machine", `${settings.machine},${platform.machineOptions}${memory.machineOption}`],
     ...memory.arguments,
-    ...acceleratorArguments(settings, spec.vcpus),
+    ...acceleratorArguments(settings, spec, cloned !== undefined),
     ...["-m", `${spec.memoryMiB}M`],
     ...["-smp", `cpus=${spec.vcpus},sockets=1,cores=${spec.vcpus},threads=1`],
-    ...kernelArguments(spec, platform),
+    ...kernelArguments(spec, platform, cloned?.kernelPath),
     ...consoleArguments(spec),
     ...spec.disks.flatMap(diskArguments),
     ...spec.nics.flatMap((nic, index) => nicArguments(nic, index, settings.vhostNet)),
@@ -109,18 +109,25 @@ function consoleFileOption(directory: string): string {
   return `${CONSOLE_FILE_START}${escapeCommas(join(directory, CONSOLE_LOG))}`;
 }
 
-function acceleratorArguments(settings: QemuSettings, vcpus: number): string[] {
+function acceleratorArguments(settings: QemuSettings, spec: VmSpec, isClone: boolean): string[] {
   if (settings.accelerator === "kvm") return ["-accel", "kvm", "-cpu", settings.platform.kvmCpu];
-  const threads = vcpus > 1 ? ",thread=multi" : "";
-  return ["-accel", `tcg,tb-size=${TCG_CACHE_MIB}${threads}`, "-cpu", settings.platform.tcgCpu];
+  const cacheMiB = isClone ? clonedCacheMiB(spec.memoryMiB) : TCG_CACHE_MIB;
+  const threads = spec.vcpus > 1 ? ",thread=multi" : "";
+  return ["-accel", `tcg,tb-size=${cacheMiB}${threads}`, "-cpu", settings.platform.tcgCpu];
 }
 
-function kernelArguments(spec: VmSpec, platform: Platform): string[] {
+function clonedCacheMiB(memoryMiB: number): number {
+  const { minMiB, memoryShare } = CLONED_TCG_CACHE;
+  return Math.min(TCG_CACHE_MIB, Math.max(minMiB, Math.floor(memoryMiB * memoryShare)));
+}
+
+/** @param mapped the kernel as a file that QEMU maps: any other it reads into memory of its own, and keeps it for a reboot */
+function kernelArguments(spec: VmSpec, platform: Platform, mapped = spec.kernelPath): string[] {
   const device = spec.console === "virtio" ? "hvc0" : platform.serialConsole;
   // The caller's arguments come last: they win.
   const commandLine = [`console=${device}`, "panic=5", ...spec.kernelArguments].join(" ");
   return [
-    ...["-kernel", spec.kernelPath],
+    ...["-kernel", mapped],
     ...(spec.initrdPath === undefined ? [] : ["-initrd", spec.initrdPath]),
     ...["-append", commandLine],
   ];
@@ -129,7 +136,7 @@ function kernelArguments(spec: VmSpec, platform: Platform): string[] {
 function memoryArguments(
   spec: VmSpec,
   settings: QemuSettings,
-  cloned: ClonedMemory | undefined,
+  cloned: Cloned | undefined,
 ): { machineOption: string; arguments: string[] } {
   const path = cloned?.memoryPath ?? spec.memoryPath;
   if (path === undefined) return { machineOption: "", arguments: [] };

@@ -10,7 +10,7 @@ import { type Capability, type Confinement, findConfinement } from "../confineme
 import type { HypervisorDriver, VmSpec } from "../driver.ts";
 import { adoptVm, listVms } from "../find-vms.ts";
 import { launchVm } from "../launch.ts";
-import { becomesUser, type ClonedMemory, type QemuSettings, qemuArguments } from "./arguments.ts";
+import { becomesUser, type Cloned, type QemuSettings, qemuArguments } from "./arguments.ts";
 import { QEMU } from "./control.ts";
 import { loadDevices, STATE_FILE } from "./migration.ts";
 import { findQemu, isAtLeast } from "./platform.ts";
@@ -48,7 +48,7 @@ export async function createQemuDriver(options: QemuDriverOptions): Promise<Hype
   };
   const confinement = options.confinement ?? (await findConfinement(logger));
   const launching = { kind: QEMU, logger, startTimeoutMs };
-  const commandOf = (spec: VmSpec, cloned?: ClonedMemory): string[] => [
+  const commandOf = (spec: VmSpec, cloned?: Cloned): string[] => [
     ...confinement.words(spec, becomesUser(spec) ? TO_BECOME_A_USER : []),
     qemu.path,
     ...qemuArguments(spec, settings, cloned),
@@ -61,6 +61,7 @@ export async function createQemuDriver(options: QemuDriverOptions): Promise<Hype
     startsAsUser: false,
     snapshots: {
       platform: await snapshotPlatform(qemu, accelerator),
+      mapsKernel: process.arch === "x64",
       async restore(spec, snapshot, signal) {
         await checkSpec(spec);
         return launchVm(commandOf(spec, snapshot), spec, {

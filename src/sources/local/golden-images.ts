@@ -180,7 +180,7 @@ export class GoldenImages {
     events({ kind: "image-begun", pool });
     // A build is nobody's in particular: callers may leave, it goes on until its own deadline.
     const { signal } = this.#stopped;
-    const onWait = () => this.#say("waiting for another process that works on this directory's images");
+    const onWait = () => this.#say("waiting until other work on this directory's images has ended");
     const lock = { timeoutMs: LOCK_TIMEOUT_MS, signal, onWait };
     return withLock(join(diskDirectory, IMAGES_LOCK), lock, async () => {
       const begunAt = performance.now();

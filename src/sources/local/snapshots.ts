@@ -20,6 +20,7 @@ import {
   snapshotDamage,
   snapshotName,
 } from "../../images/snapshots.ts";
+import { unpackKernel } from "../../images/unpack-kernel.ts";
 import type { Logger } from "../../log.ts";
 import { IMAGES_LOCK } from "./golden-images.ts";
 import type { LocalHost } from "./host.ts";
@@ -246,16 +247,23 @@ export class Snapshots {
     const id = `template-${name}`;
     host.admission.promise(id, machine);
     try {
-      return await publishSnapshot(diskDirectory, name, golden, (parts) =>
-        runTemplate(host, {
+      return await publishSnapshot(diskDirectory, name, golden, async (parts) => {
+        if (host.hypervisor.snapshots?.mapsKernel) await this.#unpackKernel(golden, parts.kernelPath);
+        await runTemplate(host, {
           ...machine,
           ...{ id, golden, parts, signal: this.#stopped.signal },
           onStep: (step) => onStep(`snapshot: ${step}`),
-        }),
-      );
+        });
+      });
     } finally {
       host.admission.release(id);
     }
+  }
+
+  async #unpackKernel(golden: GoldenImage, path: string): Promise<void> {
+    const reason = await unpackKernel(golden.kernelPath, path);
+    if (reason === undefined) return;
+    this.#options.logger.info("each clone keeps a copy of the kernel of its own", { reason });
   }
 
   async #checkRoom(): Promise<void> {

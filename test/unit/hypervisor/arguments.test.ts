@@ -82,6 +82,14 @@ describe("QEMU's arguments", () => {
     assert.match(text, /-smp cpus=4,sockets=1,cores=4,threads=1\n/);
   });
 
+  test("a small clone gets a smaller cache of translated code, and none a larger one than a VM that boots", () => {
+    const sizes = [256, 512, 768, 1_024, 8_192].map((memoryMiB) => {
+      const args = qemuArguments({ ...SPEC, memoryMiB }, EMULATED, { memoryPath: "/t/memory" });
+      return /tb-size=(\d+)/.exec(args.join(" "))?.[1];
+    });
+    assert.deepEqual(sizes, ["32", "32", "48", "64", "64"]);
+  });
+
   test("a virtio console takes the place of the serial port", () => {
     const text = shown({ ...SPEC, console: "virtio" });
     assert.match(text, /-append console=hvc0 panic=5 root/);
@@ -106,7 +114,7 @@ describe("QEMU's arguments", () => {
     assert.deepEqual(
       clone,
       [...qemuArguments(template, EMULATED), "-S", "-incoming", "defer"].map((argument) =>
-        argument.replace("share=on", "share=off"),
+        argument.replace("share=on", "share=off").replace("tb-size=64", "tb-size=32"),
       ),
     );
     const newer = qemuArguments(
@@ -115,6 +123,15 @@ describe("QEMU's arguments", () => {
       cloned,
     );
     assert.ok(newer.some((argument) => argument.endsWith(",share=off,readonly=on,rom=off")));
+  });
+
+  test("a clone boots again with the kernel that it can map, if there is one", () => {
+    const kernelOf = (kernelPath: string | undefined): string | undefined => {
+      const words = qemuArguments(SPEC, EMULATED, { memoryPath: "/t/memory", kernelPath });
+      return words[words.indexOf("-kernel") + 1];
+    };
+    assert.equal(kernelOf("/t/vmlinux"), "/t/vmlinux");
+    assert.equal(kernelOf(undefined), SPEC.kernelPath);
   });
 
   test("the channel is a port with a name, on the console's own device if there is one", () => {

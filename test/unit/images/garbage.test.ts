@@ -31,6 +31,7 @@ const snapshot = (name: string, goldenImage: string, createdAt = OLD): SnapshotI
   diskFormat: "raw",
   overlayPath: "",
   memoryPath: "",
+  kernelPath: undefined,
   stateDirectory: "",
   createdAt,
 });

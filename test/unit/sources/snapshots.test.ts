@@ -72,7 +72,7 @@ function snapshotsOf(
     name: "qemu",
     startsAsUser: false,
     description: "a stand-in",
-    snapshots: { platform, restore: refuse },
+    snapshots: { platform, mapsKernel: false, restore: refuse },
     start: refuse,
     adopt: refuse,
     list: refuse,
