@@ -112,6 +112,9 @@ function cloneUserData(input: SeedInput): string {
     disable_root: true,
     ssh_pwauth: false,
     ssh_deletekeys: true,
+    // A program more before it is up, for a console that nobody reads.
+    ssh: { emit_keys_to_console: false },
+    no_ssh_fingerprints: true,
     ssh_genkeytypes: ["ed25519"],
     ssh_keys: { ed25519_private: input.hostKey.privateKey, ed25519_public: input.hostKey.publicKey.trim() },
     package_update: false,

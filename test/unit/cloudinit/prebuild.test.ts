@@ -23,7 +23,7 @@ const templates = await loadTemplates();
 
 interface UserData {
   users: Array<{ name: string; sudo: string; lock_passwd: boolean }>;
-  packages: string[];
+  packages?: string[];
   package_update: boolean;
   ssh_pwauth: boolean;
   runcmd: string[][];
@@ -52,7 +52,7 @@ describe("renderPrebuildUserData", () => {
   });
 
   test("nothing needs a network unless it is asked for", () => {
-    assert.deepEqual([render({}).packages, render({}).package_update], [[], false]);
+    assert.deepEqual([render({}).packages, render({}).package_update], [undefined, false]);
     const asked = render({ packages: ["git", "build-essential"], packageUpdate: true });
     assert.deepEqual([asked.packages, asked.package_update], [["git", "build-essential"], true]);
   });
