@@ -4,7 +4,7 @@
  *
  * Import it for its types only, but in what makes or checks JSON.
  */
-import { z } from "zod";
+import * as z from "zod";
 
 const pool = z.string().describe("the pool's name");
 const instance = z.string().describe("the instance's id");
@@ -42,7 +42,7 @@ export const eventSchema = z.discriminatedUnion("kind", [
   event("troubled", { ...ofInstance, reason }),
   event("ending", {
     ...ofInstance,
-    cause: z.enum(["released", "retired", "lost", "cleared"]),
+    cause: z.enum(["released", "retired", "lost", "cleared", "removed"]),
     reason: reason.optional(),
   }),
   event("deleted", { ...ofInstance, seconds }),
@@ -76,6 +76,21 @@ export const eventSchema = z.discriminatedUnion("kind", [
   event("held-back", { pool, error: z.string(), retryInSeconds: z.number() }),
   event("resumed", { pool }),
   event("drain", { pool, held: z.boolean() }),
+  event("source", {
+    pool,
+    source: z.string().describe("one of the pool's sources, which does otherwise than before"),
+    state: z.enum(["ok", "full", "failing"]),
+    problem: z.string().optional().describe("why it is not ok"),
+    retryInSeconds: z.number().optional().describe("until one that fails is tried again"),
+  }),
+  // What somebody wants done.
+  event("asked", {
+    action: z.enum(["drain", "undo-drain", "prebuild"]),
+    by: z
+      .enum(["page", "socket"])
+      .describe("the web page, or the daemon's socket, as the command line uses it"),
+    pool: pool.optional().describe("the pool's name; left out: all"),
+  }),
   // Images, plugins, leftovers.
   event("image-begun", { pool }),
   event("image-ready", {

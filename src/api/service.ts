@@ -49,6 +49,8 @@ export interface DaemonFacade {
   history: { events: History; logs: History };
   /** Holds all pools and resolves when no instance is left, or gives them free again. */
   drain(request: { held: boolean; signal: AbortSignal }, onProgress: (left: number) => void): Promise<void>;
+  /** Ends an instance, whoever has it. @throws FleetingdError NOT_FOUND */
+  remove(instance: string): Promise<void>;
 }
 
 const WIRE_STATES: Readonly<Record<InstanceView["state"], WireState>> = {
@@ -110,6 +112,10 @@ export function createDaemonService(daemon: DaemonFacade, groups: Groups, logger
     collectGarbage: unary("collectGarbage", async ({ dryRun }) => ({
       json: JSON.stringify(await daemon.collectGarbage({ dryRun })),
     })),
+    remove: unary("remove", async ({ id }) => {
+      await daemon.remove(id);
+      return {};
+    }),
     metrics: unary("metrics", async () => ({ text: await daemon.metrics() })),
     events: streaming((call) => tell(call, daemon.history.events)),
     logs: streaming((call) => tell(call, daemon.history.logs)),

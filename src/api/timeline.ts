@@ -15,7 +15,14 @@ const CAUSES: Readonly<Record<Of<"ending">["cause"], string>> = {
   retired: "the pool has no need of it: another one is newer, or it is one too many",
   lost: "it ended by itself",
   cleared: "the daemon removes all instances",
+  removed: "somebody removed it",
 };
+
+function whyEnded({ cause, reason }: Of<"ending">): string {
+  if (reason === undefined) return CAUSES[cause];
+  // Who it was says it all.
+  return cause === "removed" ? reason : `${CAUSES[cause]}: ${reason}`;
+}
 
 /** @returns undefined if nothing is known of it */
 export function timelineOf(
@@ -25,7 +32,7 @@ export function timelineOf(
 ): Timeline | undefined {
   const own = events.filter((event) => "instance" in event && event.instance === instance);
   const [first] = own;
-  if (first === undefined || !("pool" in first)) return undefined;
+  if (first === undefined || !("instance" in first)) return undefined;
   const steps = own.flatMap((event) => stepsOf(event));
   for (const [index, step] of steps.entries()) {
     if (step.seconds !== null) continue;
@@ -74,10 +81,8 @@ export function stepsOf(event: LoggedEvent): Step[] {
       return step(`${event.group} asked how to log in`);
     case "troubled":
       return step(`jobs on it will fail: ${event.reason}`, true);
-    case "ending": {
-      const reason = event.reason === undefined ? "" : `: ${event.reason}`;
-      return step(`to be removed, for ${CAUSES[event.cause]}${reason}`, event.cause === "lost");
-    }
+    case "ending":
+      return step(`to be removed, for ${whyEnded(event)}`, event.cause === "lost");
     case "retry":
       return step(
         `a step failed while it was ${event.state} (attempt ${event.attempt}), and is tried again in ${event.retryInSeconds.toFixed(1)} s: ${event.error}`,
@@ -120,7 +125,7 @@ function outcomeOf(events: readonly LoggedEvent[], now: Date): Pick<Timeline, "s
     failure?.kind === "failed"
       ? `it could not be made (${failure.phase}): ${failure.error}`
       : ending?.kind === "ending"
-        ? `${CAUSES[ending.cause]}${ending.reason === undefined ? "" : `: ${ending.reason}`}`
+        ? whyEnded(ending)
         : "";
   if (isGone)
     return { state: "gone", outcome: `It is gone: ${why === "" ? "the reason is not known" : why}.` };

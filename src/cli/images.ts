@@ -20,7 +20,7 @@ export const images: CliCommand<ReadOptions> = async (options, context) => {
   return EXIT.ok;
 };
 
-function renderImages(list: readonly ImageStatus[]): string[] {
+export function renderImages(list: readonly ImageStatus[]): string[] {
   if (list.length === 0) return ["No images."];
   const headings = ["KIND", "IMAGE", "CURRENT", "AGE", "SIZE", "VMS", "POOLS", "MADE OF", "DIRECTORY"];
   const rows = list.map((image) => [

@@ -8,18 +8,14 @@ import { renderTop, SORTS, type TopView } from "./top-view.ts";
 
 export interface TopOptions extends GlobalOptions {
   /** In seconds. */
-  interval: string;
+  interval: number;
 }
 
 const TIMEOUT_MS = 10_000;
 const LEAST_INTERVAL_MS = 100;
-const DEFAULT_INTERVAL_MS = 1_000;
 
 export const top: CliCommand<TopOptions> = async (options, context) => {
-  const seconds = Number(options.interval);
-  const intervalMs = Number.isNaN(seconds)
-    ? DEFAULT_INTERVAL_MS
-    : Math.max(LEAST_INTERVAL_MS, seconds * 1_000);
+  const intervalMs = Math.max(LEAST_INTERVAL_MS, options.interval * 1_000);
   await withDaemon(options, async (client) => {
     const read = async (): Promise<DaemonStatus> => {
       try {

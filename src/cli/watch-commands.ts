@@ -1,9 +1,10 @@
 /** The commands that watch a daemon and its instances, as the command line knows them. */
 import type { Command } from "commander";
-import type { ReadOptions, Runner } from "./context.ts";
+import type { GlobalOptions, ReadOptions, Runner } from "./context.ts";
 import type { DoctorOptions } from "./doctor.ts";
 import type { FollowOptions } from "./follow.ts";
 import type { PsOptions } from "./ps.ts";
+import { seconds } from "./seconds.ts";
 import type { TopOptions } from "./top.ts";
 
 const RUNNER_CONFIG = "/etc/gitlab-runner/config.toml";
@@ -47,7 +48,7 @@ function addOverviews(program: Command, run: Runner): void {
   program
     .command("top")
     .description("show pools and instances, live")
-    .option("--interval <seconds>", "how often it is drawn anew", "1")
+    .option("--interval <seconds>", "how often it is drawn anew", seconds, 1)
     .action((_, command: Command) =>
       run(async () => (await import("./top.ts")).top, command.optsWithGlobals<TopOptions>()),
     );
@@ -100,6 +101,16 @@ function addInstanceCommands(program: Command, run: Runner): void {
     .action((instance: string, _, command: Command) =>
       run(async () => (await import("./console.ts")).vmConsole, {
         ...command.optsWithGlobals<FollowOptions>(),
+        instance,
+      }),
+    );
+  program
+    .command("remove")
+    .description("end an instance, whoever has it: the pool makes another one, a job on it fails")
+    .argument("<instance>", "the instance's id")
+    .action((instance: string, _, command: Command) =>
+      run(async () => (await import("./remove.ts")).remove, {
+        ...command.optsWithGlobals<GlobalOptions>(),
         instance,
       }),
     );

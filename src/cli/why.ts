@@ -1,5 +1,5 @@
 /** `fleetingd why`: one sentence a pool on why it is not at its desired size, or that it is. */
-
+import type { PoolStatus } from "../api/status.ts";
 import { printable } from "../api/text.ts";
 import { FleetingdError } from "../errors.ts";
 import { type CliCommand, EXIT, type ReadOptions } from "./context.ts";
@@ -20,9 +20,11 @@ export const why: CliCommand<WhyOptions> = async (options, context) => {
   const answers = wanted.map(({ name, warm, why: reason }) => ({ pool: name, warm, why: reason }));
   if (options.json === true) context.out(JSON.stringify({ pools: answers }, null, 2));
   else if (answers.length === 0) context.out("There are no pools.");
-  for (const { pool, warm, why: reason } of options.json === true ? [] : answers) {
-    const size = `${pool}: ${warm.actual} of ${warm.desired} warm VMs are ready`;
-    context.out(printable(reason === null ? `${size}, as it should be.` : `${size}, because ${reason}`));
-  }
+  else for (const pool of wanted) context.out(printable(renderWhy(pool)));
   return EXIT.ok;
 };
+
+export function renderWhy({ name, warm, why: reason }: Pick<PoolStatus, "name" | "warm" | "why">): string {
+  const size = `${name}: ${warm.actual} of ${warm.desired} warm VMs are ready`;
+  return reason === null ? `${size}, as it should be.` : `${size}, because ${reason}`;
+}

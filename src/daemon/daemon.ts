@@ -19,7 +19,7 @@ import { startClockWatch } from "./clock-watch.ts";
 import { Clouds, readDaemonId } from "./clouds.ts";
 import type { DaemonPoolContext } from "./daemon-pool.ts";
 import { createEventHub, type EventHub } from "./event-hub.ts";
-import { createFacade, pageFacts } from "./facade.ts";
+import { createFacade, pageActions, pageFacts } from "./facade.ts";
 import { createEventHistory, createLogHistory, type History } from "./history.ts";
 import { checkHost, checkPools, needsHost } from "./host-checks.ts";
 import { lockHost } from "./host-lock.ts";
@@ -105,10 +105,12 @@ async function start(
       () => collector.collectQuietly(),
       logger,
     );
-    const parts = { version, about, startedAt, pools, collector, refresher, metrics, hub, events, logs };
+    const kept = { metrics, hub, events, logs, logger };
+    const parts = { version, about, startedAt, pools, collector, refresher, ...kept };
     const facade = createFacade(parts, (address) => page?.serveAlso(address));
     stopMetrics = await serveMetrics(config, metrics, logger);
-    page = new PageServer({ ...config.daemon, facts: pageFacts(parts, facade), logger });
+    const seen = { facts: pageFacts(parts, facade), actions: pageActions(parts) };
+    page = new PageServer({ ...config.daemon, ...seen, logger });
     await page.start();
     const service = createDaemonService(facade, groups, logger);
     const api = await startApiServer({ ...config.daemon, logger, service });

@@ -1,12 +1,13 @@
-/** What the daemon's interface, and its web page, are told of it. */
+/** What the daemon's interface, and its web page, are told of it, and may ask of it. */
 
 import type { LoggedEvent } from "../api/events.ts";
 import type { DaemonFacade } from "../api/service.ts";
 import type { ListenAddress } from "../config/values.ts";
-import type { LogEntry } from "../log.ts";
+import type { DaemonEvent } from "../events.ts";
+import type { LogEntry, Logger } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import { readConnectionTable } from "../network/conntrack.ts";
-import type { DaemonFacts } from "../web/facts.ts";
+import type { DaemonActions, DaemonFacts } from "../web/facts.ts";
 import type { EventHub } from "./event-hub.ts";
 import type { History } from "./history.ts";
 import type { ImageCollector } from "./image-collector.ts";
@@ -26,6 +27,7 @@ export interface DaemonParts {
   hub: EventHub;
   events: History<LoggedEvent>;
   logs: History<LogEntry>;
+  logger: Logger;
 }
 
 /** @param servePage called with where a runner wants the web page */
@@ -51,8 +53,15 @@ export function createFacade(
       }),
     images: () => collector.list(),
     collectGarbage: (request) => collector.collect(request),
-    prebuild: (request, onProgress) => pools.prebuild(request, onProgress),
-    drain: (request, onProgress) => pools.drain(request, onProgress),
+    prebuild(request, onProgress) {
+      tellAsked(parts, { action: "prebuild", by: "socket", pool: request.pool });
+      return pools.prebuild(request, onProgress);
+    },
+    drain(request, onProgress) {
+      tellAsked(parts, { action: request.held ? "drain" : "undo-drain", by: "socket" });
+      return pools.drain(request, onProgress);
+    },
+    remove: (instance) => pools.remove(instance, "somebody removed it by the daemon's socket"),
     metrics: () => metrics.render(),
     onCall: metrics.observeCall,
     events: hub.emit,
@@ -69,4 +78,39 @@ export function pageFacts({ pools, metrics, events }: DaemonParts, facade: Daemo
     events,
     consolePath: (instance) => pools.consolePath(instance),
   };
+}
+
+/** Each answers when it is settled that it is done; what it takes goes on. */
+export function pageActions(parts: DaemonParts): DaemonActions {
+  const { pools } = parts;
+  return {
+    drain(held) {
+      tellAsked(parts, { action: held ? "drain" : "undo-drain", by: "page" });
+      return pools.setDrained(held);
+    },
+    prebuild(pool) {
+      tellAsked(parts, { action: "prebuild", by: "page", pool });
+      // Nobody in particular waits for it: its step and its end are told with its pool, and among the events.
+      const request = { pool, force: true, signal: new AbortController().signal };
+      return new Promise((resolve, reject) => {
+        pools.prebuild(request, () => resolve()).then(resolve, reject);
+      });
+    },
+    remove: (instance) => pools.remove(instance, "somebody removed it on the web page"),
+  };
+}
+
+const ASKED = {
+  drain: "it was asked to drain this host",
+  "undo-drain": "it was asked to make VMs again",
+  prebuild: "it was asked for a new golden image",
+} as const;
+
+function tellAsked(
+  { hub, logger }: DaemonParts,
+  { action, by, pool }: Omit<Extract<DaemonEvent, { kind: "asked" }>, "kind">,
+): void {
+  const about = pool === undefined || pool === "" ? {} : { pool };
+  logger.info(ASKED[action], { by, ...about });
+  hub.emit({ kind: "asked", action, by, ...about });
 }

@@ -38,6 +38,7 @@ async function poolSnapshot({ pool, images, config }: DaemonPool): Promise<PoolS
     ...condition,
     name: pool.name,
     instances: pool.all().map((one) => ({ state: one.state, claimed: one.group !== undefined })),
+    sources: pool.sources,
     warmDesired: pool.settings.warmInstances,
     maxInstances: pool.settings.maxInstances,
     limit: shortage === undefined ? undefined : (shortage.limit ?? "source"),

@@ -249,14 +249,19 @@ export class PoolRegistry {
     this.#hold(name);
   }
 
-  /** Makes no more VMs and resolves when the last job has ended; undone by `held: false`. Outlives the daemon. */
+  /** Makes no more VMs from now on, or makes them again. Outlives the daemon. */
+  async setDrained(drained: boolean): Promise<void> {
+    await keepDrained(this.#context.config.daemon.stateDirectory, drained);
+    this.#isDrained = drained;
+    for (const name of this.#pools.keys()) this.#hold(name);
+  }
+
+  /** Makes no more VMs and resolves when the last job has ended; undone by `held: false`. */
   async drain(
     { held, signal }: { held: boolean; signal: AbortSignal },
     onProgress: (left: number) => void,
   ): Promise<void> {
-    await keepDrained(this.#context.config.daemon.stateDirectory, held);
-    this.#isDrained = held;
-    for (const name of this.#pools.keys()) this.#hold(name);
+    await this.setDrained(held);
     for (let told = -1; held; ) {
       const left = this.all().reduce((sum, { pool }) => sum + pool.all().length, 0);
       if (left !== told) onProgress(left);
@@ -265,6 +270,14 @@ export class PoolRegistry {
       told = left;
       await sleep(DRAIN_POLL_MS, signal);
     }
+  }
+
+  /** Starts the deletion of an instance, whoever has it. @throws FleetingdError NOT_FOUND */
+  async remove(id: string, reason: string): Promise<void> {
+    for (const { pool } of this.all()) if (await pool.remove(id, reason)) return;
+    throw new FleetingdError("NOT_FOUND", `there is no instance ${id}`, {
+      hint: "`fleetingd ps` lists those that there are.",
+    });
   }
 
   /** Ends the drivers; VMs live on. */

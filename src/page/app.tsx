@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { formatAge } from "../api/text.ts";
 import type { Access } from "../web/messages.ts";
+import { ActionButton } from "./action.tsx";
 import { Events } from "./events.tsx";
 import { Histogram } from "./histogram.tsx";
 import { Images } from "./images.tsx";
@@ -36,7 +37,7 @@ export function App({ state, access, isUp }: AppProps) {
       ) : (
         <main>
           <Overview state={state} />
-          <Pools pools={state.pools} />
+          <Pools pools={state.pools} access={access} />
           <Instances state={state} onChoose={choose} />
           <div class="columns">
             <Starts state={state} onChoose={choose} />
@@ -82,12 +83,26 @@ function Header({ state, access, isUp }: AppProps) {
           ? "Live"
           : `No connection${state === undefined ? "" : `: this is how it was at ${clock(state.at)}`}`}
       </p>
+      {access.actions && state !== undefined && <Drain pools={state.pools} />}
       {access.session && (
         <form method="post" action="logout">
           <button type="submit">Log out</button>
         </form>
       )}
     </header>
+  );
+}
+
+function Drain({ pools }: Pick<PageState, "pools">) {
+  if (pools.length > 0 && pools.every(({ draining }) => draining))
+    return <ActionButton action={{ action: "undo-drain" }}>Make VMs again</ActionButton>;
+  return (
+    <ActionButton
+      action={{ action: "drain" }}
+      question="Drain this host? VMs that wait for a job are removed, and no more are made. Jobs that run go on."
+    >
+      Drain
+    </ActionButton>
   );
 }
 

@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { Timeline } from "../api/events.ts";
 import { formatAge } from "../api/text.ts";
 import type { Access, PageInstance } from "../web/messages.ts";
+import { ActionButton } from "./action.tsx";
 import { Console } from "./console.tsx";
 import { State, trafficText } from "./instances.tsx";
 import type { PageState } from "./state.ts";
@@ -31,6 +32,15 @@ export function InstanceDialog({ id, state, access, onClose }: InstanceDialogPro
       </div>
       {life !== undefined && <p>{life.outcome}</p>}
       {instance !== undefined && <Facts instance={instance} at={state.at} />}
+      {access.actions && (
+        <ActionButton
+          action={{ action: "remove", instance: id }}
+          question={removalOf(id, instance?.group ?? null)}
+          isOff={instance?.state !== "ready" && instance?.state !== "creating"}
+        >
+          Remove this VM
+        </ActionButton>
+      )}
       <h3>Life</h3>
       {life === undefined ? <p class="muted">Nothing is known of it.</p> : <Life life={life} />}
       <h3>Console</h3>
@@ -44,6 +54,12 @@ export function InstanceDialog({ id, state, access, onClose }: InstanceDialogPro
       )}
     </dialog>
   );
+}
+
+function removalOf(id: string, group: string | null): string {
+  const what = `Remove ${id}?`;
+  if (group === null) return `${what} The pool makes another one if it has too few.`;
+  return `${what} ${group} uses it: a job that runs there fails.`;
 }
 
 function Facts({ instance, at }: { instance: PageInstance; at: number }) {

@@ -7,7 +7,7 @@ import { nextState, type PageState } from "./state.ts";
 
 const root = document.getElementById("page");
 let state: PageState | undefined;
-let access: Access = { consoles: false, session: false };
+let access: Access = { consoles: false, actions: false, session: false };
 let isUp = true;
 
 function draw(): void {

@@ -1,9 +1,11 @@
 /** A card for each pool: what its places are used for, and what new VMs are made of. */
 import type { PoolStatus } from "../api/status.ts";
 import { formatAge } from "../api/text.ts";
+import type { Access } from "../web/messages.ts";
+import { ActionButton } from "./action.tsx";
 import { levelOf } from "./verdict.ts";
 
-export function Pools({ pools }: { pools: readonly PoolStatus[] }) {
+export function Pools({ pools, access }: { pools: readonly PoolStatus[]; access: Access }) {
   if (pools.length === 0)
     return (
       <p class="card">
@@ -13,13 +15,13 @@ export function Pools({ pools }: { pools: readonly PoolStatus[] }) {
   return (
     <section class="pools" aria-label="Pools">
       {pools.map((pool) => (
-        <Pool key={pool.name} pool={pool} />
+        <Pool key={pool.name} pool={pool} access={access} />
       ))}
     </section>
   );
 }
 
-function Pool({ pool }: { pool: PoolStatus }) {
+function Pool({ pool, access }: { pool: PoolStatus; access: Access }) {
   const { name, warm, counts, maxInstances, clones } = pool;
   const parts = [
     { name: "in use", count: (counts.ready ?? 0) - warm.actual },
@@ -53,6 +55,11 @@ function Pool({ pool }: { pool: PoolStatus }) {
         <ImageOf pool={pool} />
         {clones.problem !== null && <> VMs boot: {clones.problem}</>}
       </p>
+      {access.actions && pool.image !== null && (
+        <ActionButton action={{ action: "prebuild", pool: name }} isOff={pool.prebuild.state === "running"}>
+          Make its image anew<span class="hidden"> ({name})</span>
+        </ActionButton>
+      )}
     </article>
   );
 }

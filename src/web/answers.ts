@@ -27,6 +27,9 @@ const HEADERS: Readonly<Record<string, string>> = {
   "cache-control": "no-store",
 };
 
+/** With an answer to what was not read to its end. */
+export const CLOSE = { connection: "close" };
+
 export const TEXT = "text/plain; charset=utf-8";
 
 export interface Answer {
@@ -38,6 +41,18 @@ export interface Answer {
 /** Writes the head; what follows is the caller's. */
 export function begin(response: ServerResponse, { status = 200, type = TEXT, headers }: Answer): void {
   response.writeHead(status, { ...HEADERS, "content-type": type, ...headers });
+}
+
+/** Undefined if it is too long; the server's own limit ends one that takes too much time. */
+export async function readBody(request: IncomingMessage, maxBytes: number): Promise<string | undefined> {
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  for await (const part of request as AsyncIterable<Buffer>) {
+    bytes += part.length;
+    if (bytes > maxBytes) return undefined;
+    parts.push(part);
+  }
+  return Buffer.concat(parts).toString();
 }
 
 export function send(

@@ -1,4 +1,4 @@
-/** What the web page needs of the daemon. */
+/** What the web page needs of the daemon, and may do to it. */
 import type { LoggedEvent } from "../api/events.ts";
 import type { ImageList } from "../api/images.ts";
 import type { DaemonStatus } from "../api/status.ts";
@@ -17,4 +17,14 @@ export interface DaemonFacts {
   };
   /** Where the console of an instance is logged; undefined if there is no such instance. */
   consolePath(instance: string): string | undefined;
+}
+
+/** Each answers when it is settled that it is done, and throws a FleetingdError that says what stands against it. */
+export interface DaemonActions {
+  /** Makes no more VMs from now on, or makes them again. */
+  drain(held: boolean): Promise<void>;
+  /** Makes a pool's golden image anew, or joins the prebuild that is under way. */
+  prebuild(pool: string): Promise<void>;
+  /** Ends a VM, whoever has it. */
+  remove(instance: string): Promise<void>;
 }

@@ -68,9 +68,17 @@ export interface PictureChange extends Partial<PageParts> {
   starts: PageStart[];
 }
 
+/** What the page can ask of the daemon. */
+export type PageAction =
+  | { action: "drain" | "undo-drain" }
+  | { action: "prebuild"; pool: string }
+  | { action: "remove"; instance: string };
+
 /** What this viewer may do; told before everything else. */
 export interface Access {
   consoles: boolean;
+  /** It may change something. */
+  actions: boolean;
   /** It has shown a token, and may end its session. */
   session: boolean;
 }

@@ -8,7 +8,7 @@ import type { PageEvent, PageStart } from "./messages.ts";
 export function pageEvent(event: LoggedEvent): PageEvent | undefined {
   const about = {
     time: event.time,
-    pool: "pool" in event ? event.pool : null,
+    pool: "pool" in event ? (event.pool ?? null) : null,
     instance: "instance" in event ? event.instance : null,
   };
   const step = stepsOf(event).at(-1);
@@ -17,12 +17,22 @@ export function pageEvent(event: LoggedEvent): PageEvent | undefined {
   return told === undefined ? undefined : { ...about, what: told, isProblem: isProblem(event) };
 }
 
-function isProblem({ kind }: LoggedEvent): boolean {
+function isProblem(event: LoggedEvent): boolean {
+  const { kind } = event;
+  if (kind === "source") return event.state === "failing";
   return kind === "held-back" || kind === "rejected" || kind === "image-failed";
 }
 
+const ASKED = {
+  drain: "this host is to be drained",
+  "undo-drain": "VMs are to be made again",
+  prebuild: "a new golden image is wanted",
+} as const;
+
 function sentenceOf(event: LoggedEvent): string | undefined {
   switch (event.kind) {
+    case "asked":
+      return `${ASKED[event.action]}, says somebody ${event.by === "page" ? "on this page" : "by the daemon's socket"}`;
     case "rejected":
       return `${event.group} gets ${event.rejected} fewer than it asked for: ${event.reason}`;
     case "held-back":
@@ -31,6 +41,10 @@ function sentenceOf(event: LoggedEvent): string | undefined {
       return "VMs are made again";
     case "drain":
       return event.held ? "is being drained: no VM is made" : "is not drained any more";
+    case "source":
+      return event.state === "ok"
+        ? `the source ${event.source} has room`
+        : `the source ${event.source} is ${event.state}: ${event.problem ?? ""}`;
     case "image-begun":
       return "a golden image is being made";
     case "image-ready":

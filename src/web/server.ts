@@ -7,7 +7,7 @@ import { formatAddress, type HttpServer, startHttpServer } from "../host/http-se
 import { isLeftOver } from "../host/leftover-socket.ts";
 import type { Logger } from "../log.ts";
 import { loadAssets } from "./assets.ts";
-import type { DaemonFacts } from "./facts.ts";
+import type { DaemonActions, DaemonFacts } from "./facts.ts";
 import { Site } from "./site.ts";
 import { createGuard, readToken } from "./token.ts";
 
@@ -18,6 +18,7 @@ export interface PageServerOptions {
   pageListen: PageListen | undefined;
   pageTokenFile: string | undefined;
   facts: DaemonFacts;
+  actions: DaemonActions;
   logger: Logger;
 }
 
@@ -118,9 +119,9 @@ export class PageServer {
   }
 }
 
-async function openSite({ facts, pageTokenFile, logger }: PageServerOptions): Promise<Site> {
+async function openSite({ facts, actions, pageTokenFile, logger }: PageServerOptions): Promise<Site> {
   const guard = pageTokenFile === undefined ? undefined : createGuard(await readToken(pageTokenFile));
-  return new Site({ facts, guard, logger, assets: await loadAssets() });
+  return new Site({ facts, actions, guard, logger, assets: await loadAssets() });
 }
 
 function nameOf(listen: PageListen): string {

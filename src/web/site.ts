@@ -1,12 +1,13 @@
-/** What the page's server answers, wherever it listens. It only reads; the one thing that is sent to it is a token. */
+/** What the page's server answers, wherever it listens. It only reads, but for who has shown the token. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { timelineOf } from "../api/timeline.ts";
 import { FleetingdError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { isForeign, send } from "./answers.ts";
+import { Actions } from "./actions.ts";
+import { CLOSE, isForeign, readBody, send } from "./answers.ts";
 import type { Assets } from "./assets.ts";
 import { Broadcast } from "./broadcast.ts";
-import type { DaemonFacts } from "./facts.ts";
+import type { DaemonActions, DaemonFacts } from "./facts.ts";
 import { Consoles, streamPicture } from "./live.ts";
 import type { Access } from "./messages.ts";
 import { toPageJson } from "./picture.ts";
@@ -14,8 +15,9 @@ import type { Guard } from "./token.ts";
 
 export interface SiteOptions {
   facts: DaemonFacts;
+  actions: DaemonActions;
   assets: Assets;
-  /** Undefined: there is no token. */
+  /** Undefined: there is no token, and nothing can be changed. */
   guard: Guard | undefined;
   logger: Logger;
 }
@@ -24,16 +26,21 @@ const HTML = "text/html; charset=utf-8";
 const JSON_TYPE = "application/json";
 const INSTANCE = /^\/instances\/([\w-]{1,64})(\/console)?$/;
 const MAX_FORM_BYTES = 4 * 1024;
+const NO_TOKEN = "This page wants its token.\n";
+const BEARER = { "www-authenticate": "Bearer" };
+const NO_ACTIONS = "Nothing can be changed here, because no token is configured (page_token_file).\n";
 const NO_CONSOLES = "Consoles are shown to who has shown a token, or comes by the page's unix socket.\n";
 
 export class Site {
   readonly #options: SiteOptions;
   readonly #broadcast: Broadcast;
   readonly #consoles = new Consoles();
+  readonly #actions: Actions;
 
   constructor(options: SiteOptions) {
     this.#options = options;
     this.#broadcast = new Broadcast(options.facts, options.logger);
+    this.#actions = new Actions(options.actions);
   }
 
   /** @param isPrivate whether nobody but root can come this way */
@@ -46,6 +53,7 @@ export class Site {
     const isRead = request.method === "GET" || request.method === "HEAD";
     if (guard !== undefined && request.method === "POST" && (path === "/login" || path === "/logout"))
       return this.#changeSession(request, response, path, guard);
+    if (request.method === "POST" && path === "/actions") return this.#act(request, response);
     if (!isRead) return say(405, "This can only be read.\n", { allow: "GET, HEAD" });
     const file = assets.files.get(path);
     const isAdmitted = guard === undefined || guard.admits(request);
@@ -53,12 +61,21 @@ export class Site {
       return send(request, response, file.body, { type: file.type });
     if (!isAdmitted) {
       if (path === "/") return send(request, response, assets.login, { status: 401, type: HTML });
-      return say(401, "This page wants its token.\n", { "www-authenticate": "Bearer" });
+      return say(401, NO_TOKEN, BEARER);
     }
     return this.#tell(request, response, path, {
       consoles: guard !== undefined || isPrivate,
+      actions: guard !== undefined,
       session: guard !== undefined,
     });
+  }
+
+  /** For who has shown the token, and where there is none for nobody. */
+  async #act(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { guard } = this.#options;
+    if (guard === undefined) return send(request, response, NO_ACTIONS, { status: 403 });
+    if (!guard.admits(request)) return send(request, response, NO_TOKEN, { status: 401, headers: BEARER });
+    return this.#actions.answer(request, response);
   }
 
   /** To who may know. */
@@ -98,7 +115,7 @@ export class Site {
   ): Promise<void> {
     const back = (headers: Readonly<Record<string, string>>): void =>
       send(request, response, "", { status: 303, headers: { location: "/", ...headers } });
-    const body = await readForm(request);
+    const body = await readBody(request, MAX_FORM_BYTES);
     if (body === undefined)
       return send(request, response, "That is no token.\n", { status: 413, headers: CLOSE });
     if (path === "/logout") return back({ "set-cookie": guard.closing });
@@ -113,18 +130,4 @@ export class Site {
       send(request, response, `${error.message}\n`, { status: 429 });
     }
   }
-}
-
-const CLOSE = { connection: "close" };
-
-/** Undefined if it is too long; the server's own limit ends one that takes too much time. */
-async function readForm(request: IncomingMessage): Promise<string | undefined> {
-  const parts: Buffer[] = [];
-  let bytes = 0;
-  for await (const part of request as AsyncIterable<Buffer>) {
-    bytes += part.length;
-    if (bytes > MAX_FORM_BYTES) return undefined;
-    parts.push(part);
-  }
-  return Buffer.concat(parts).toString();
 }

@@ -7,12 +7,16 @@ import {
 } from "../../src/api/status.ts";
 import { createEventHub, type EventHub } from "../../src/daemon/event-hub.ts";
 import { createEventHistory } from "../../src/daemon/history.ts";
+import { FleetingdError } from "../../src/errors.ts";
 import type { DaemonEvent } from "../../src/events.ts";
 import { createMetrics } from "../../src/metrics/metrics.ts";
-import type { DaemonFacts } from "../../src/web/facts.ts";
+import type { DaemonActions, DaemonFacts } from "../../src/web/facts.ts";
 
 export interface MadeUpDaemon {
   readonly facts: DaemonFacts;
+  readonly actions: DaemonActions;
+  /** What was asked of it, in words. */
+  readonly asked: string[];
   /** Change it as you like: the next look sees it. */
   readonly status: DaemonStatus;
   /** How often its status was asked for. */
@@ -43,9 +47,25 @@ export function madeUpDaemon(vms: number, more: Partial<PoolStatus> = {}): MadeU
   } satisfies DaemonStatus);
   let looks = 0;
   const consoles = new Map<string, string>();
+  const asked: string[] = [];
   return {
     status,
     consoles,
+    asked,
+    actions: {
+      async drain(held) {
+        asked.push(held ? "drain" : "undo drain");
+        for (const pool of status.pools) pool.draining = held;
+      },
+      prebuild: async (pool) => void asked.push(`prebuild ${pool}`),
+      async remove(instance) {
+        const one = status.instances.find(({ id }) => id === instance);
+        if (one === undefined)
+          throw new FleetingdError("NOT_FOUND", `there is no instance ${instance}`, { hint: "Look again." });
+        asked.push(`remove ${instance}`);
+        one.state = "deleting";
+      },
+    },
     looks: () => looks,
     emit: hub.emit,
     facts: {

@@ -38,6 +38,7 @@ describe("the web page", { skip: needsNamespace() }, () => {
       pageListen: LISTEN,
       pageTokenFile: undefined,
       facts: daemon.facts,
+      actions: daemon.actions,
       logger: silentLogger,
     });
     await server.start();

@@ -194,6 +194,74 @@ describe("the web page", { skip: needsNamespace() }, () => {
     await eventually("the focus to come back", async () => (await focused(page)) === id);
   });
 
+  const eventsTell = (pattern: RegExp): Promise<true> =>
+    eventually(`an event that matches ${pattern}`, async () =>
+      pattern.test((await page.textContent(".events")) ?? ""),
+    );
+
+  test("ends a VM whose job hangs, by keyboard, after it has asked", async () => {
+    await group.increase(1);
+    await eventually("a VM for the group", async () => (await group.running()).length === 1);
+    const [id = ""] = await group.running();
+    await untilShown();
+    await page.getByRole("table", { name: "VMs" }).getByRole("button", { name: id }).click();
+    const button = page.getByRole("button", { name: "Remove this VM" }).first();
+    await button.focus();
+    await page.keyboard.press("Enter");
+    const question = page.getByRole("alertdialog", {
+      name: `Remove ${id}? ci/default uses it: a job that runs there fails.`,
+    });
+    await question.waitFor();
+    assert.equal(await focused(page), "Cancel");
+    assert.deepEqual(await axeViolations(page), []);
+    await keepScreenshot(page, "page-question");
+    await page.keyboard.press("Enter");
+    await question.waitFor({ state: "detached" });
+    assert.equal(await focused(page), "Remove this VM");
+    assert.deepEqual(await group.running(), [id], "what was not confirmed is not done");
+    await page.keyboard.press("Enter");
+    await question.waitFor();
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
+    await page.getByText(`${id} is being removed.`).waitFor();
+    await eventually("its end", async () => (await group.list()).length === 0);
+    await page.getByText("It is gone: somebody removed it on the web page.").waitFor();
+    assert.equal(await focused(page), "Remove this VM");
+    assert.equal(await button.getAttribute("aria-disabled"), "true");
+    await page.keyboard.press("Escape");
+    await daemon.untilWarm(STAND_IN_POOL, 2);
+    await untilShown();
+  });
+
+  test("makes a golden image anew, and shows how far it is", async () => {
+    const before = (await daemon.status()).pools[0]?.goldenImage;
+    await page.getByRole("button", { name: "Make its image anew (ci)" }).click();
+    await eventsTell(/a new golden image is wanted, says somebody on this page/);
+    await eventually("another image", async () => {
+      const [pool] = (await daemon.status()).pools;
+      return pool?.prebuild.state === "done" && pool.goldenImage !== before;
+    });
+    const after = (await daemon.status()).pools[0]?.goldenImage;
+    await eventsTell(new RegExp(`the golden image is ${after}`));
+    await page.getByText(`Golden image ${after}`).waitFor();
+    assert.match(daemon.log(), /it was asked for a new golden image.*by="page"/);
+  });
+
+  test("drains the host, and undoes that", async () => {
+    await page.getByRole("button", { name: "Drain" }).click();
+    await page
+      .getByRole("alertdialog", { name: /^Drain this host\?/ })
+      .getByRole("button", { name: "Drain" })
+      .click();
+    await page.locator(".badge").getByText("draining").waitFor();
+    await page.getByText("There are no VMs.").waitFor();
+    assert.match(daemon.log(), /it was asked to drain this host.*by="page"/);
+    assert.deepEqual(await axeViolations(page), []);
+    await page.getByRole("button", { name: "Make VMs again" }).click();
+    await daemon.untilWarm(STAND_IN_POOL, 2);
+    await untilShown();
+  });
+
   test("is understood by screen readers, in light and in dark, on a telephone too", async () => {
     const tree = await page.locator("#vms").ariaSnapshot();
     assert.match(tree, /region "VMs"/);

@@ -37,6 +37,7 @@ describe("requests", () => {
     poolFor: neverAsked,
     prebuild: neverAsked,
     drain: neverAsked,
+    remove: neverAsked,
     collectGarbage: neverAsked,
     metrics: neverAsked,
     onCall: () => undefined,

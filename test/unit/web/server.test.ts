@@ -38,6 +38,7 @@ async function serve(options: Partial<PageServerOptions> = {}): Promise<void> {
     pageListen: { path: join(folder, "page.sock") },
     pageTokenFile: undefined,
     facts: daemon.facts,
+    actions: daemon.actions,
     logger: silentLogger,
     ...options,
   });
@@ -251,6 +252,116 @@ describe("the token", () => {
   });
 });
 
+describe("actions", () => {
+  const OWN = { "content-type": "application/json", "x-fleetingd-page": "1" };
+  const act = (action: unknown, headers: Record<string, string>): Promise<Asked> =>
+    ask("/actions", { method: "POST", headers: { ...OWN, ...headers }, body: JSON.stringify(action) });
+  const logIn = async (): Promise<{ cookie: string }> => {
+    const { headers } = await ask("/login", { method: "POST", body: `token=${TOKEN}` });
+    return { cookie: headers["set-cookie"]?.[0]?.split(";", 1)[0] ?? "" };
+  };
+  const accessFor = async (headers: Record<string, string>): Promise<unknown> => {
+    const response = await open("/live", { headers });
+    const [data] = (await once(response, "data")) as [Buffer];
+    response.destroy();
+    return JSON.parse(/^event: access\ndata: (.*)$/m.exec(String(data))?.[1] ?? "null");
+  };
+
+  test("are nobody's where no token is configured, root's socket included", async () => {
+    await serve();
+    const { status, body } = await act({ action: "drain" }, {});
+    assert.deepEqual(
+      [status, body],
+      [403, "Nothing can be changed here, because no token is configured (page_token_file).\n"],
+    );
+    assert.deepEqual(await accessFor({}), { consoles: true, actions: false, session: false });
+    assert.deepEqual(daemon.asked, []);
+  });
+
+  test("are for who has shown the token, and answered in a sentence", async () => {
+    await serve({ pageTokenFile: await tokenFile() });
+    const session = await logIn();
+    assert.deepEqual(await accessFor(session), { consoles: true, actions: true, session: true });
+    const [vm] = daemon.status.instances;
+    for (const [action, sentence] of [
+      [{ action: "drain" }, /^No more VMs are made/],
+      [{ action: "undo-drain" }, /^VMs are made again/],
+      [{ action: "prebuild", pool: "ci" }, /^A new golden image of ci is being made/],
+      [{ action: "remove", instance: vm?.id }, /^fl-\w+ is being removed/],
+    ] as const) {
+      const { status, body } = await act(action, session);
+      assert.equal(status, 200, body);
+      assert.match(body, sentence);
+    }
+    assert.deepEqual(daemon.asked, ["drain", "undo drain", "prebuild ci", `remove ${vm?.id}`]);
+    const none = await act({ action: "remove", instance: "fl-none" }, session);
+    assert.deepEqual([none.status, none.body], [404, "there is no instance fl-none. Look again.\n"]);
+    // A program's way; nothing of a browser's is in it.
+    assert.equal((await act({ action: "drain" }, { authorization: `Bearer ${TOKEN}` })).status, 200);
+  });
+
+  test("are refused to whoever else sends them, in their owner's name too", async () => {
+    await serve({ pageTokenFile: await tokenFile() });
+    const session = await logIn();
+    const drain = { action: "drain" };
+    assert.equal((await act(drain, {})).status, 401);
+    assert.equal((await act(drain, { authorization: "Bearer wrong-and-as-long" })).status, 401);
+    // Another port of this host is the same site, to which the cookie is sent.
+    for (const from of [
+      { origin: "http://localhost:8080" },
+      { origin: "http://other.example" },
+      { origin: "null" },
+      { "sec-fetch-site": "same-site" },
+      { "sec-fetch-site": "cross-site" },
+      { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document" },
+    ] as Record<string, string>[])
+      assert.equal((await act(drain, { ...session, ...from })).status, 403, JSON.stringify(from));
+    const form = { method: "POST", body: JSON.stringify(drain) };
+    const { status, body } = await ask("/actions", { ...form, headers: session });
+    assert.deepEqual([status, body], [403, "Nothing is changed without the header x-fleetingd-page.\n"]);
+    assert.equal(
+      (await ask("/actions", { ...form, method: "PUT", headers: { ...OWN, ...session } })).status,
+      405,
+    );
+    assert.equal((await ask("/actions", { headers: { ...OWN, ...session } })).status, 404);
+    assert.deepEqual(daemon.asked, []);
+  });
+
+  test("are few, short, and so many at a time", async () => {
+    let release = (): void => undefined;
+    let begun = 0;
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const prebuild = (): Promise<void> => {
+      begun += 1;
+      return released;
+    };
+    await serve({ pageTokenFile: await tokenFile(), actions: { ...daemon.actions, prebuild } });
+    const session = await logIn();
+    for (const odd of [
+      null,
+      {},
+      { action: "purge" },
+      { action: "prebuild" },
+      { action: "prebuild", pool: "" },
+      { action: "drain", pool: "ci" },
+      { action: "remove", instance: ["fl-1"] },
+    ])
+      assert.equal((await act(odd, session)).status, 400, JSON.stringify(odd));
+    const form = { method: "POST", headers: { ...OWN, ...session } };
+    assert.equal((await ask("/actions", { ...form, body: "drain=1" })).status, 400);
+    assert.equal((await ask("/actions", { ...form, body: "x".repeat(8_000) })).status, 413);
+    const waiting = Array.from({ length: 4 }, () => act({ action: "prebuild", pool: "ci" }, session));
+    await eventually("all of them", async () => begun === 4);
+    assert.equal((await act({ action: "drain" }, session)).status, 503);
+    release();
+    for (const { status } of await Promise.all(waiting)) assert.equal(status, 200);
+    assert.equal((await act({ action: "undo-drain" }, session)).status, 200);
+    assert.deepEqual(daemon.asked, ["undo drain"]);
+  });
+});
+
 describe("the stream", () => {
   test("begins with all there is, goes on with what differs, and nothing is done when nobody looks", async () => {
     await serve();
@@ -400,6 +511,7 @@ describe("the place", () => {
       pageListen: listen,
       pageTokenFile: undefined,
       facts: daemon.facts,
+      actions: daemon.actions,
       logger,
     });
     await assert.rejects(other.start(), { code: "UNAVAILABLE", hint: /page_listen/ });
