@@ -1,7 +1,7 @@
 /**
  * Every metric of the daemon. docs/metrics.md and monitoring/ name them, and tests hold both to this list.
  *
- * Labels are bounded: pools are the configuration's, and all other values are words of the program's own. What differs from
+ * Labels are bounded: pools and sources are the configuration's, and all other values are words of the program's own. What differs from
  * one instance or runner to the next is no label.
  */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
@@ -43,6 +43,7 @@ export function createInstruments() {
     ...claims(counter, histogram),
     ...images(counter, gauge, histogram),
     ...pools(counter, gauge),
+    ...sources(gauge),
     ...hostAndDaemon(counter, gauge, histogram),
   };
   return { registry, definitions, instruments };
@@ -195,6 +196,38 @@ function pools(counter: MakeCounter, gauge: MakeGauge) {
       ["pool"],
     ),
     diskFree: gauge("fleetingd_disk_free_bytes", "What is free where a pool has its disks.", ["pool"]),
+  };
+}
+
+/** Of a pool that has other sources than this host. */
+function sources(gauge: MakeGauge) {
+  const labels = ["pool", "source"] as const;
+  return {
+    sourceState: gauge(
+      "fleetingd_source_state",
+      "1 for how a source does: ok, full (it works, and has no room) or failing (nothing is made there).",
+      [...labels, "state"],
+    ),
+    sourceRetry: gauge(
+      "fleetingd_source_retry_seconds",
+      "How long until a source that fails is tried again.",
+      labels,
+    ),
+    sourceInstances: gauge(
+      "fleetingd_source_instances",
+      "What a source has of the pool's instances.",
+      labels,
+    ),
+    sourceMaximum: gauge(
+      "fleetingd_source_max_instances",
+      "How many it may have; absent where it has no maximum of its own.",
+      labels,
+    ),
+    sourceCost: gauge(
+      "fleetingd_source_cost_per_hour",
+      "What an instance costs there, as configured.",
+      labels,
+    ),
   };
 }
 

@@ -1,9 +1,22 @@
 /** Metrics of what is the case at the moment: read when somebody asks, so that they cost nothing at rest. */
 import type { Instruments } from "./instruments.ts";
 
+const SOURCE_STATES = ["ok", "full", "failing"] as const;
+
+export interface SourceSnapshot {
+  name: string;
+  state: (typeof SOURCE_STATES)[number];
+  retryInMs: number;
+  instances: number;
+  maxInstances: number | undefined;
+  costPerHour: number;
+}
+
 export interface PoolSnapshot {
   name: string;
   instances: readonly { state: string; claimed: boolean }[];
+  /** Empty for this host alone. */
+  sources: readonly SourceSnapshot[];
   warmDesired: number;
   maxInstances: number;
   capacity: number;
@@ -80,6 +93,11 @@ function poolMetrics(metrics: Instruments) {
     metrics.prebuildRunning,
     metrics.prebuildFailed,
     metrics.diskFree,
+    metrics.sourceState,
+    metrics.sourceRetry,
+    metrics.sourceInstances,
+    metrics.sourceMaximum,
+    metrics.sourceCost,
   ];
 }
 
@@ -106,6 +124,16 @@ function applyPool(metrics: Instruments, one: PoolSnapshot): void {
   metrics.prebuildRunning.set({ pool }, Number(one.prebuild === "running"));
   metrics.prebuildFailed.set({ pool }, Number(one.prebuild === "failed"));
   if (one.diskFreeBytes !== undefined) metrics.diskFree.set({ pool }, one.diskFreeBytes);
+  for (const source of one.sources) applySource(metrics, pool, source);
+}
+
+function applySource(metrics: Instruments, pool: string, one: SourceSnapshot): void {
+  const at = { pool, source: one.name };
+  for (const state of SOURCE_STATES) metrics.sourceState.set({ ...at, state }, Number(one.state === state));
+  metrics.sourceRetry.set(at, one.retryInMs / 1_000);
+  metrics.sourceInstances.set(at, one.instances);
+  if (one.maxInstances !== undefined) metrics.sourceMaximum.set(at, one.maxInstances);
+  metrics.sourceCost.set(at, one.costPerHour);
 }
 
 function setOrRemove(gauge: Instruments["memoryPressure"], value: number | undefined): void {

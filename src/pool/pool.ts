@@ -20,6 +20,7 @@ import type { Limiter } from "./limiter.ts";
 import { Monitor } from "./monitor.ts";
 import { Records, writeOrLater } from "./records.ts";
 import type { PoolSettings } from "./settings.ts";
+import { SourceWatch } from "./source-watch.ts";
 import { type InstanceView, view, viewOfGroup } from "./view.ts";
 
 export interface PoolOptions {
@@ -48,6 +49,7 @@ export class Pool {
   readonly #driver: Driver;
   readonly #claims: Claims;
   readonly #monitor: Monitor;
+  readonly #sourceWatch: SourceWatch;
   readonly #records: Records;
   #settings: PoolSettings;
   #wasAsked = false;
@@ -69,6 +71,7 @@ export class Pool {
       onSick: (id, reason) => void this.#lost(id, reason),
       onTrouble: (id, reason) => void this.#troubled(id, reason),
     });
+    this.#sourceWatch = new SourceWatch(shared);
     this.#records = new Records(this.#entries, options.journal, this.#log);
     options.source.onLost((id, reason) => void this.#lost(id, reason));
     options.source.onTrouble?.((id, reason) => void this.#troubled(id, reason));
@@ -84,6 +87,7 @@ export class Pool {
     this.#driver.start();
     this.#timer = setInterval(() => {
       this.#monitor.tick();
+      this.#sourceWatch.tick();
       void this.#records.restore();
     }, CHECK_MS);
   }
@@ -148,6 +152,15 @@ export class Pool {
       done.push(id);
     }
     return done;
+  }
+
+  /** Starts the deletion of an instance, whoever has it. @returns false if there is no such instance */
+  async remove(id: string, reason: string): Promise<boolean> {
+    const entry = this.#entries.get(id);
+    if (entry === undefined || entry.buried) return false;
+    // One that failed is on its way out, and its group has yet to hear that it failed.
+    if (entry.record.state !== "failed") await this.#end(entry, "removed", reason);
+    return true;
   }
 
   /** The group's instances: what was claimed for it and is not gone. */

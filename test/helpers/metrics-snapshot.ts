@@ -8,6 +8,16 @@ export const POOL: PoolSnapshot = {
     { state: "ready", claimed: true },
     { state: "ready", claimed: true },
   ],
+  sources: [
+    {
+      name: "rack",
+      state: "failing",
+      retryInMs: 4_000,
+      instances: 3,
+      maxInstances: 20,
+      costPerHour: 0.25,
+    },
+  ],
   warmDesired: 2,
   maxInstances: 8,
   capacity: 4,

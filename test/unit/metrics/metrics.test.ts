@@ -69,10 +69,23 @@ describe("what metrics say", () => {
     assert.deepEqual(valuesOf(text, "fleetingd_golden_image_age_seconds"), []);
     assert.deepEqual(valuesOf(text, "fleetingd_host_memory_pressure_ratio"), []);
     assert.deepEqual(valuesOf(text, "fleetingd_plans_total"), ['{pool="ci"} 7']);
-    snapshot = { ...SNAPSHOT, pools: [{ ...POOL, name: "big", limit: undefined, plans: 1 }] };
+    assert.deepEqual(valuesOf(text, "fleetingd_source_state"), [
+      '{pool="ci",source="rack",state="ok"} 0',
+      '{pool="ci",source="rack",state="full"} 0',
+      '{pool="ci",source="rack",state="failing"} 1',
+    ]);
+    const source = ["retry_seconds", "instances", "max_instances", "cost_per_hour"].map((name) =>
+      valuesOf(text, `fleetingd_source_${name}`),
+    );
+    assert.deepEqual(
+      source,
+      [4, 3, 20, 0.25].map((value) => [`{pool="ci",source="rack"} ${value}`]),
+    );
+    snapshot = { ...SNAPSHOT, pools: [{ ...POOL, name: "big", limit: undefined, plans: 1, sources: [] }] };
     const later = await metrics.render();
     assert.deepEqual(valuesOf(later, "fleetingd_plans_total"), ['{pool="big"} 1']);
     assert.deepEqual(valuesOf(later, "fleetingd_pool_limited"), []);
+    assert.deepEqual(valuesOf(later, "fleetingd_source_state"), []);
   });
 });
 
