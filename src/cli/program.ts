@@ -2,6 +2,7 @@
  * The command line. Each command is a file of its own and loaded only when it is called, so that the quick ones
  * are quick. Results go to standard output, everything else to standard error.
  */
+import { resolve } from "node:path";
 import { Command, CommanderError } from "commander";
 import { DEFAULT_CONFIG_PATH } from "../config/paths.ts";
 import { describeError, FleetingdError, systemErrorCode } from "../errors.ts";
@@ -81,7 +82,12 @@ export function buildProgram(setup: CliSetup, run: Runner): Command {
     program
       .command("demo")
       .description("show the whole way from an image to a job, in a network of its own")
-      .option("--directory <path>", "where images are kept from one run to the next", DEMO_DIRECTORY)
+      .option(
+        "--directory <path>",
+        "where images are kept from one run to the next",
+        (path) => resolve(path),
+        DEMO_DIRECTORY,
+      )
       .action((_, command: Command) => run(demo, command.optsWithGlobals<DemoOptions>()));
   }
   return program;

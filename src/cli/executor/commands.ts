@@ -1,7 +1,7 @@
 /** `fleetingd executor`: a driver for GitLab Runner's custom executor, as the command line knows it. */
 import type { Command } from "commander";
-import { InvalidArgumentError } from "commander";
 import type { Runner } from "../context.ts";
+import { seconds } from "../seconds.ts";
 import type { MachineOptions } from "./job.ts";
 import type { ConfigOptions, PrepareOptions, RunOptions } from "./stages.ts";
 
@@ -43,10 +43,4 @@ function machineCommand(executor: Command, name: string, description: string): C
     .description(description)
     .option("-m, --machine <name>", "the machine, where no job names it")
     .option("--ssh-key-file <path>", "has no effect: each machine has a key of its own");
-}
-
-function seconds(text: string): number {
-  const value = Number(text);
-  if (Number.isFinite(value) && value > 0) return value;
-  throw new InvalidArgumentError("It has to be a number of seconds.");
 }

@@ -71,10 +71,13 @@ export const prepare: CliCommand<PrepareOptions> = stage(async (options, context
   return EXIT.ok;
 });
 
-/** The stage may be asked for again: a machine that there is already is taken. */
+/**
+ * The stage may be asked for again: a machine that there is already is taken. However long the way to the daemon took, it is
+ * asked once, and what became of that is looked at.
+ */
 async function untilUsable(machine: Machine, deadline: number, context: CliContext): Promise<string> {
   let told: string | undefined;
-  while (performance.now() < deadline) {
+  for (let hasAsked = false; ; hasAsked = true) {
     const instances = await machine.instances();
     const usable = instances.find(isUsable);
     if (usable !== undefined) return usable.id;
@@ -90,6 +93,7 @@ async function untilUsable(machine: Machine, deadline: number, context: CliConte
         },
       );
     }
+    if (hasAsked && performance.now() >= deadline) break;
     if (!instances.some(isBeingMade)) {
       const { accepted, reason } = await machine.claim();
       if (reason !== "" && reason !== told) context.err(`fleetingd: the machine has to wait: ${reason}`);

@@ -340,6 +340,9 @@ describe("wrong usage is exit code 2", () => {
     [["status", "--jason"], /unknown option '--jason'\n\(Did you mean --json\?\)/],
     [["prebuild", "a", "b"], /too many arguments/],
     [["status", "--socket"], /argument missing/],
+    [["remove"], /missing required argument 'instance'/],
+    // A timer of so long a time would not wait at all.
+    [["top", "--interval", "1e9"], /It has to be a number of seconds\./],
     [["config"], /Usage: fleetingd config/],
     [
       ["status", "--config", "/nonexistent/config.toml"],
@@ -380,6 +383,17 @@ describe("config check", () => {
     const asJson = await run(["config", "check", "--json", "--config", config]);
     assert.deepEqual(parseExactly(configCheckSchema, asJson.stdout), { valid: false, errors: lines });
     assert.equal(asJson.exitCode, 2);
+  });
+
+  test("a pool's places are told, and what its VMs are only where there are any", async () => {
+    const config = join(directory, "places.toml");
+    const source = '[sources.rack]\ntype = "incus"\nimage = "ci"\n';
+    const pools =
+      '[pools.a]\nsources = ["rack"]\nwarm_instances = 1\n[pools.b]\nsources = ["local", "rack"]\n';
+    await writeFile(config, `${source}${pools}`);
+    const { stdout } = await run(["config", "check", "--config", config]);
+    assert.match(stdout, /^pool a: 1 warm of at most \d+ instances: at rack \(incus\)$/m);
+    assert.match(stdout, /^pool b: .* instances: on this host, each \d+ cores.*; at rack \(incus\)$/m);
   });
 
   test("as JSON it has all values that hold", async () => {
