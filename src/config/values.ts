@@ -1,7 +1,7 @@
 /** The kinds of values that keys have. Each message says what was wrong and what to do; the key is said by others. */
 import { isIP, isIPv4 } from "node:net";
 import { normalize } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError, messageOf } from "../errors.ts";
 import type { UserRange } from "../hypervisor/users.ts";
 import { checkInterfaceName } from "../network/interface-name.ts";
@@ -96,6 +96,12 @@ export const libvirtUri = checkedString((text) => {
   if (url !== undefined && url.password !== "") {
     throw new Error(
       "a password has no place in a URI, which others can read; let an SSH key or a certificate do",
+    );
+  }
+  if (url !== undefined && /^qemu(\+unix)?:\/\/\/session\b(?!.*[?&]socket=\/)/.test(text)) {
+    throw new Error(
+      "this would be a session of root, who has none; name the socket of its user's, as in " +
+        '"qemu+unix:///session?socket=/run/user/1000/libvirt/libvirt-sock", or use qemu:///system',
     );
   }
   if (url !== undefined && /^\/(system|session)$/.test(url.pathname)) return text;

@@ -7,7 +7,8 @@ import { type Check, type Finding, failure, ok } from "./finding.ts";
 /** Nobody's: what is asked for is only whether there is an answer. */
 const NOBODY = { daemon: "doctor", pool: "doctor" };
 const REQUESTS = 4;
-const REMEDY = "Compare the source's keys with the page of docs/ on its type.";
+const REMEDY =
+  "Check that the server runs and can be reached from here; compare the source's keys with the page of docs/ on its type.";
 
 export function sourceChecks({ sources }: Pick<Config, "sources">): Check[] {
   return Object.entries(sources).map(([name, config]) => ({

@@ -4,17 +4,14 @@
  * everything.
  */
 import { spawn } from "node:child_process";
-import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdir, mkdtemp, rename } from "node:fs/promises";
+import { mkdir, mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { exists, removeTree } from "../../src/host/files.ts";
-import { withLock } from "../../src/host/lock.ts";
+import { removeTree } from "../../src/host/files.ts";
 import { run } from "../../src/host/run.ts";
+import { cacheFolder, makeOnce } from "./made-once.ts";
 
-const CACHE = fileURLToPath(new URL("../../.cache/debian-programs", import.meta.url));
 const SUITE = "trixie";
 const PACKAGES = [
   "apt-cacher-ng",
@@ -26,35 +23,20 @@ const PACKAGES = [
   "iptables",
   "ufw",
 ];
-const VERSION = createHash("sha256")
-  .update(JSON.stringify([SUITE, PACKAGES, "configured"]))
-  .digest("hex");
-const ROOT = join(CACHE, VERSION.slice(0, 12));
+const ROOT = cacheFolder("debian-programs", [SUITE, PACKAGES, "configured"]);
 const LOADER = join(ROOT, "usr/lib64/ld-linux-x86-64.so.2");
 const LIBRARIES = join(ROOT, "usr/lib/x86_64-linux-gnu");
 
 export async function prepareDebianPrograms(): Promise<void> {
-  if (await exists(ROOT)) return;
-  await mkdir(CACHE, { recursive: true });
-  await withLock(join(CACHE, "lock"), { timeoutMs: 600_000 }, async () => {
-    if (await exists(ROOT)) return;
-    const scratch = await mkdtemp(join(CACHE, "making-"));
-    try {
-      const root = join(scratch, "root");
-      const options = [
-        "--quiet",
-        "--mode=root",
-        "--variant=minbase",
-        '--aptopt=Apt::Install-Recommends "false"',
-        "--dpkgopt=force-unsafe-io",
-        `--include=${PACKAGES.join(",")}`,
-      ];
-      await run("mmdebstrap", [...options, SUITE, root], { timeoutMs: 600_000 });
-      await rename(root, ROOT);
-    } finally {
-      await removeTree(scratch);
-    }
-  });
+  const options = [
+    "--quiet",
+    "--mode=root",
+    "--variant=minbase",
+    '--aptopt=Apt::Install-Recommends "false"',
+    "--dpkgopt=force-unsafe-io",
+    `--include=${PACKAGES.join(",")}`,
+  ];
+  await makeOnce(ROOT, (root) => run("mmdebstrap", [...options, SUITE, root], { timeoutMs: 600_000 }));
 }
 
 /** An installation of its own, with these programs, in the namespaces of the test. */

@@ -2,15 +2,14 @@
  * A real Incus server for tests: Debian's packages in a folder, started in namespaces of its own but for the network, which is the
  * test's. `prepareIncusServer` needs a network and takes a minute or two; a second call finds everything there.
  */
-import { createHash } from "node:crypto";
-import { chmod, copyFile, mkdir, mkdtemp, readFile, rename, symlink, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, mkdtemp, readFile, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { exists, removeTree } from "../../src/host/files.ts";
-import { withLock } from "../../src/host/lock.ts";
+import { removeTree } from "../../src/host/files.ts";
 import { run } from "../../src/host/run.ts";
 import { waitFor } from "../../src/host/wait.ts";
+import { cacheFolder, makeOnce } from "./made-once.ts";
 import { startNamespaces, UDHCPC_SCRIPT } from "./server-namespaces.ts";
 
 export interface IncusServer {
@@ -34,7 +33,6 @@ export interface IncusServer {
 export const TINY_IMAGE = "tiny";
 export const INCUS_CLIENT = "fleetingd";
 
-const CACHE = fileURLToPath(new URL("../../.cache/incus-server", import.meta.url));
 const GUEST_INIT = fileURLToPath(new URL("incus-server/guest-init.sh", import.meta.url));
 const SUITE = "trixie";
 const PACKAGES = [
@@ -81,27 +79,12 @@ const TEMPLATES = {
 export async function prepareIncusServer(): Promise<string> {
   const scripts = await Promise.all([GUEST_INIT, UDHCPC_SCRIPT].map((path) => readFile(path)));
   const recipe = [SUITE, PACKAGES, METADATA, TEMPLATES, scripts.map(String)];
-  const version = createHash("sha256").update(JSON.stringify(recipe)).digest("hex").slice(0, 12);
-  const made = join(CACHE, version);
-  if (await exists(made)) return made;
-  await mkdir(CACHE, { recursive: true });
-  await withLock(join(CACHE, "lock"), { timeoutMs: 600_000 }, async () => {
-    if (await exists(made)) return;
-    const scratch = await mkdtemp(join(CACHE, "making-"));
-    try {
-      const root = join(scratch, "root");
-      const include = `--include=${PACKAGES.join(",")}`;
-      await run("mmdebstrap", ["--quiet", "--mode=root", "--variant=minbase", include, SUITE, root], {
-        timeoutMs: 600_000,
-      });
-      await packTinyImage(root, scratch);
-      await chmod(scratch, 0o755);
-      await rename(scratch, made);
-    } finally {
-      await removeTree(scratch);
-    }
+  return makeOnce(cacheFolder("incus-server", recipe), async (scratch) => {
+    const root = join(scratch, "root");
+    const options = ["--quiet", "--mode=root", "--variant=minbase", `--include=${PACKAGES.join(",")}`];
+    await run("mmdebstrap", [...options, SUITE, root], { timeoutMs: 600_000 });
+    await packTinyImage(root, scratch);
   });
-  return made;
 }
 
 /** Of what the server's own root has: busybox, and dropbear with its libraries. */

@@ -19,6 +19,8 @@ export interface LibvirtServer {
   tlsUri: string;
   /** Has virsh: to be put before PATH. */
   programs: string;
+  /** Of the session of somebody on the daemon's host, whose XDG_RUNTIME_DIR is `session` in the daemon's folder. */
+  sessionUri: string;
   /** Of domains that are an SSH server, and of such that boot nothing, of which a small host has room for many. */
   sshTemplate: string;
   bareTemplate: string;
@@ -93,6 +95,7 @@ export async function startLibvirtServer(): Promise<LibvirtServer> {
     uri: `qemu+unix:///system?socket=${state}/sock/libvirt-sock`,
     tlsUri: `qemu+tls://127.0.0.1/system?pkipath=${pki}`,
     programs,
+    sessionUri: `qemu+unix:///session?socket=${state}/session/libvirt/libvirt-sock`,
     sshTemplate: join(directory, "ssh.xml.hbs"),
     bareTemplate: join(directory, "bare.xml.hbs"),
     inside: (command) =>

@@ -9,12 +9,12 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { FleetingdError } from "../../src/errors.ts";
 import { waitForLogin } from "../../src/host/ssh.ts";
-import { waitFor } from "../../src/host/wait.ts";
 import { silentLogger } from "../../src/log.ts";
 import type { Cloud, Owner } from "../../src/sources/remote/cloud.ts";
 import type { RemoteConfig } from "../../src/sources/remote/config.ts";
 import { RemoteSource } from "../../src/sources/remote/remote-source.ts";
 import type { ConnectInfo, SourceData, StoredInstance } from "../../src/sources/source.ts";
+import { createUntil } from "../helpers/until.ts";
 
 export interface CloudUnderTest {
   name: string;
@@ -33,6 +33,8 @@ export interface CloudUnderTest {
   revokeCredentials(): Promise<() => Promise<void>>;
   /** The server allows so many machines more, and no others. @returns what undoes it */
   limit(machines: number): Promise<() => Promise<void>>;
+  /** How an error says which limit that is. */
+  limitSaid: RegExp;
   /** Whether machines have an SSH server that lets us in. */
   logsIn: boolean;
   /** How many are made at once. */
@@ -110,12 +112,7 @@ export function describeCloud(under: CloudUnderTest): void {
     });
     const remove = (world: World, id: string): Promise<void> =>
       world.source.delete(stored(world, id), AbortSignal.timeout(under.patienceMs));
-    const eventually = (what: string, condition: () => boolean | Promise<boolean>): Promise<true> =>
-      waitFor(async () => ((await condition()) ? true : undefined), {
-        timeoutMs: under.patienceMs,
-        intervalMs: 100,
-        what,
-      });
+    const eventually = createUntil({ timeoutMs: under.patienceMs, intervalMs: 100 });
     const codeOf = async (work: Promise<unknown>): Promise<FleetingdError> => {
       try {
         await work;
@@ -255,6 +252,7 @@ export function describeCloud(under: CloudUnderTest): void {
         await create(world, first);
         const error = await codeOf(create(world, second));
         assert.equal(error.code, "EXHAUSTED", error.message);
+        assert.match(error.message, under.limitSaid);
         assert.equal(world.source.status()[0]?.state, "full");
         assert.equal((await world.source.room()).vms, 0);
         await remove(world, second);

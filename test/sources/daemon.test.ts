@@ -4,16 +4,15 @@ import { mkdtemp, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { PoolSourceStatus } from "../../src/api/status.ts";
 import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
-import { State } from "../../src/gen/fleeting.ts";
-import { waitFor } from "../../src/host/wait.ts";
-import { logIn, startTestDaemon, type TestDaemon, tableToml } from "../helpers/daemon.ts";
+import { logIn, runningOf, startTestDaemon, type TestDaemon, tableToml } from "../helpers/daemon.ts";
 import { type IncusServer, incusKeys, startIncusServer, TINY_IMAGE } from "../helpers/incus-server.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
+import { createUntil } from "../helpers/until.ts";
 
 const TIMEOUT_MS = 60_000;
+const until = createUntil({ timeoutMs: TIMEOUT_MS, intervalMs: 100 });
 
 failOnLeaks();
 
@@ -44,16 +43,6 @@ describe("a daemon with a pool at Incus", { skip: needsNamespace() }, () => {
     await symlink(process.execPath, join(programs, "node"));
     return programs;
   };
-  const until = (what: string, condition: () => Promise<boolean>): Promise<true> =>
-    waitFor(async () => ((await condition()) ? true : undefined), {
-      timeoutMs: TIMEOUT_MS,
-      intervalMs: 100,
-      what,
-    });
-  const running = async (): Promise<string[]> =>
-    (await plugin.update()).filter(({ state }) => state === State.RUNNING).map(({ instance }) => instance);
-  const source = async (): Promise<PoolSourceStatus | undefined> =>
-    (await daemon.status()).pools[0]?.sources[0];
   const names = async (): Promise<string[]> =>
     (await server.inside("incus list --format csv --columns n")).split("\n").filter((name) => name !== "");
 
@@ -65,8 +54,8 @@ describe("a daemon with a pool at Incus", { skip: needsNamespace() }, () => {
 
   test("a job runs in an instance, and it is gone afterwards", async () => {
     assert.equal(await plugin.increase(2), 2);
-    await until("two instances", async () => (await running()).length === 2);
-    const [first = "", second = ""] = await running();
+    await until("two instances", async () => (await runningOf(plugin)).length === 2);
+    const [first = "", second = ""] = await runningOf(plugin);
     const login = await logIn(await plugin.connectInfo(first), TIMEOUT_MS);
     assert.equal((await login.exec("hostname", TIMEOUT_MS)).stdout.trim(), first);
     login.close();
@@ -76,27 +65,27 @@ describe("a daemon with a pool at Incus", { skip: needsNamespace() }, () => {
   });
 
   test("its instances outlive it, and the next daemon has them again", async () => {
-    const before = await running();
+    const before = await runningOf(plugin);
     assert.equal(await daemon.stop(), true);
     daemon = await daemon.restart();
     plugin = await daemon.attach({ pool: "ci", group: "g" });
-    assert.deepEqual(await running(), before);
+    assert.deepEqual(await runningOf(plugin), before);
     const login = await logIn(await plugin.connectInfo(before[0] ?? ""), TIMEOUT_MS);
     login.close();
   });
 
   test("while the server is away its status says so, jobs go on, and then it makes instances again", async () => {
-    const before = await running();
+    const before = await runningOf(plugin);
     await server.stop();
-    await until("the source to fail", async () => (await source())?.state === "failing");
-    assert.match((await source())?.problem ?? "", /the Incus server .* can't be asked/);
+    await until("the source to fail", async () => (await daemon.source("rack")).state === "failing");
+    assert.match((await daemon.source("rack")).problem ?? "", /the Incus server .* can't be asked/);
     const login = await logIn(await plugin.connectInfo(before[0] ?? ""), TIMEOUT_MS);
     login.close();
     await server.start();
-    await until("the source to work", async () => (await source())?.state === "ok");
-    assert.deepEqual(await running(), before);
+    await until("the source to work", async () => (await daemon.source("rack")).state === "ok");
+    assert.deepEqual(await runningOf(plugin), before);
     await until("the pool to have room", async () => (await plugin.increase(1)) === 1);
-    await until("another instance", async () => (await running()).length === before.length + 1);
+    await until("another instance", async () => (await runningOf(plugin)).length === before.length + 1);
   });
 
   test("a daemon that takes its instances along deletes them all, and no other", async () => {

@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { z } from "zod";
 import { readSource } from "../../src/config/source-keys.ts";
+import { describeError, type FleetingdError } from "../../src/errors.ts";
 import { run } from "../../src/host/run.ts";
 import { silentLogger } from "../../src/log.ts";
 import type { IncusConfig } from "../../src/sources/incus/config.ts";
@@ -78,6 +79,7 @@ describe("Incus", { skip: needsNamespace() }, () => {
       await server.inside(`incus project set default limits.instances=${machines}`);
       return async () => void (await server.inside("incus project unset default limits.instances"));
     },
+    limitSaid: /maximum number of instances in project/,
     logsIn: true,
     burst: 50,
     patienceMs: 60_000,
@@ -112,6 +114,38 @@ describe("Incus", { skip: needsNamespace() }, () => {
       await cloud.close?.();
       await elsewhere.close?.();
     }
+  });
+
+  // The last: what is a cluster stays one.
+  test("a cluster makes instances on the member, or in the group, that is the target", async () => {
+    // A cluster has an address that other members can use.
+    const { host } = new URL(server.url);
+    await server.inside(`incus config set core.https_address=${host} && incus cluster enable rack1`);
+    const owner: Owner = { daemon: "cluster", pool: "ci" };
+    const signal = AbortSignal.timeout(60_000);
+    const cluster = { ...config, serverCertificate: join(dirname(server.serverCertificate), "cluster.crt") };
+    /** @returns where it was made */
+    const makeAt = async (target: string): Promise<string> => {
+      const cloud = await openIncus({ ...cluster, target }, silentLogger);
+      const machine = { id: `fl-${target.replace("@", "in-")}`, owner, data: {} };
+      const save = async () => undefined;
+      try {
+        const request = { ...machine, authorizedKey: undefined, save, phase: () => undefined, signal };
+        assert.notEqual((await cloud.create(request)).address, "");
+        return (await server.inside(`incus list --format csv --columns L ${machine.id}`)).trim();
+      } finally {
+        await cloud.remove(machine, signal);
+        await cloud.close?.();
+      }
+    };
+    assert.equal(await makeAt("rack1"), "rack1");
+    assert.equal(await makeAt("@default"), "rack1");
+    await assert.rejects(makeAt("rack9"), (error: FleetingdError) => {
+      assert.equal(error.code, "INVALID_CONFIG", error.message);
+      assert.match(describeError(error), /rack9/);
+      return true;
+    });
+    assert.deepEqual(await instancesOf(server, owner), []);
   });
 });
 

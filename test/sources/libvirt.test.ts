@@ -24,6 +24,7 @@ import {
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 import { describeCloud } from "./conformance.ts";
+import { describeOverflow } from "./overflow.ts";
 
 const PATIENCE_MS = 120_000;
 const POOL = "/var/lib/libvirt/images";
@@ -112,6 +113,7 @@ describe("libvirt", { skip: needsNamespace() }, () => {
       await server.inside(`mount -o remount,size=${size}k ${POOL}`);
       return async () => void (await server.inside(`mount -o remount,size=1g ${POOL}`));
     },
+    limitSaid: /No space left on device/,
     logsIn: false,
     burst: 50,
     patienceMs: PATIENCE_MS,
@@ -164,7 +166,7 @@ describe("libvirt", { skip: needsNamespace() }, () => {
     const signal = AbortSignal.timeout(PATIENCE_MS);
     const context = { id, directory: "/", save, phase: () => undefined, fellBack: () => undefined, signal };
     const { connectInfo } = await source.create(context);
-    return { connectInfo, remove: () => source.delete({ id, directory: "/", data }, signal) };
+    return { owner, connectInfo, remove: () => source.delete({ id, directory: "/", data }, signal) };
   };
   const hostnameBySsh = async (connectInfo: ConnectInfo): Promise<string> => {
     const options = { timeoutMs: PATIENCE_MS, signal: AbortSignal.timeout(PATIENCE_MS) };
@@ -174,9 +176,10 @@ describe("libvirt", { skip: needsNamespace() }, () => {
     return stdout.trim();
   };
 
-  test("a domain is logged in to with its own key, also while the daemon is away", async () => {
+  test("a domain whose agent tells its address is logged in to with its own key, also while the daemon is away", async () => {
     await server.giveNoLeases();
-    const { connectInfo, remove } = await makeInstance("fl-login", configOf({ name_template: "ci-$random" }));
+    const keys = { name_template: "ci-$random", address_from: "agent" };
+    const { connectInfo, remove } = await makeInstance("fl-login", configOf(keys));
     assert.deepEqual([connectInfo.username, connectInfo.arch], ["root", "amd64"]);
     assert.equal(await server.inside("cat /sys/class/net/vnet*/brport/isolated"), "1\n");
     await server.stop();
@@ -188,7 +191,7 @@ describe("libvirt", { skip: needsNamespace() }, () => {
     assert.deepEqual(await domains(), []);
   });
 
-  test("another host is asked by SSH, as the how-to says, also for a user's own session", async () => {
+  test("another host is asked by SSH, as the how-to says, and a user's own session by SSH or on its host", async () => {
     const access = await openSshAccess(server);
     process.env["PATH"] = `${access.programs}:${process.env["PATH"]}`;
     try {
@@ -205,19 +208,31 @@ describe("libvirt", { skip: needsNamespace() }, () => {
       const making = `${blockWith("pool-define-as")}virsh vol-create-as default ${TINY_VOLUME} 1MiB --format qcow2`;
       await run("sh", ["-ec", making]);
       const session = uri.replace("/system", "/session");
-      const keys = { uri: session, bridge: BRIDGE, isolated: false, address_from: "arp" };
-      const { connectInfo, remove } = await makeInstance("fl-session", configOf(keys));
+      const keys = { bridge: BRIDGE, isolated: false, address_from: "arp" };
+      const { owner, connectInfo } = await makeInstance("fl-session", configOf({ ...keys, uri: session }));
       assert.equal(await hostnameBySsh(connectInfo), "fl-session");
       assert.equal(await server.inside("ps -o user= -C qemu-system-x86_64 | sort -u"), "ci\n");
       // Why the source has to say that they are not kept apart.
       assert.equal(await server.inside("cat /sys/class/net/tap*/brport/isolated"), "0\n");
       assert.deepEqual(await domains(), []);
-      await remove();
+      const near = await openLibvirt(configOf({ ...keys, uri: server.sessionUri }));
+      const [listed, ...others] = await near.list(owner, patient);
+      assert.deepEqual([listed, others], [{ id: "fl-session", state: "running" }, []]);
+      await near.remove({ id: "fl-session", owner, data: {} }, patient);
       assert.equal(await server.inside("ls /home/ci/images"), `${TINY_VOLUME}\n`);
     } finally {
       process.env["PATH"] = `${server.programs}:${path}`;
       await access.remove();
     }
+  });
+
+  describeOverflow({
+    name: "libvirt",
+    machines: 1,
+    source: () => libvirtKeys(server),
+    there: domains,
+    stopServer: () => server.stop(),
+    startServer: () => server.start(),
   });
 
   test("a template is made as the how-to says", async () => {

@@ -3,9 +3,12 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { silentLogger } from "../../src/log.ts";
 import type { OpenStackConfig, ServerSpec } from "../../src/sources/openstack/config.ts";
 import { OpenStackCloud } from "../../src/sources/openstack/openstack.ts";
 import type { Cloud, MachineAddress, MachineData, Owner } from "../../src/sources/remote/cloud.ts";
+import { RemoteSource } from "../../src/sources/remote/remote-source.ts";
+import type { SourceData } from "../../src/sources/source.ts";
 import type { Guests } from "../helpers/guests.ts";
 import { type CloudUser, logInAs } from "../helpers/openstack/admin.ts";
 import { startServerGuests } from "../helpers/openstack/guests.ts";
@@ -18,6 +21,8 @@ import { describeCloud } from "./conformance.ts";
 failOnLeaks();
 
 const PATIENCE_MS = 300_000;
+/** Keystone's default. */
+const TOKEN_LIFE_MS = 3_600_000;
 const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIILfmDBRaYyzEcjWzqYhKoeVhJ6UWb1RTQXhkKWUGwkY";
 
 describe("OpenStack", () => {
@@ -153,6 +158,7 @@ describe("OpenStack", () => {
       await quota((await servers()).length + machines);
       return async () => void (await quota(PLENTY.instances));
     },
+    limitSaid: /a quota of the project demo is reached: .*instances/,
     logsIn: true,
     burst: 50,
     patienceMs: PATIENCE_MS,
@@ -292,6 +298,56 @@ describe("OpenStack", () => {
         "nova POST /v2.1/servers 503",
         "nova POST /v2.1/servers",
       ]);
+    });
+
+    test("a server that hangs in BUILD is given up after its time, said, and deleted", async () => {
+      const tooShort = { createTimeoutMs: 15_000 };
+      const cloud = open(tooShort, { name: "hung-%d" });
+      const options = { name: "hung", type: "openstack", owner, cloud, logger: silentLogger };
+      const source = new RemoteSource({ ...options, config: { ...config, ...tooShort } });
+      const id = "fl-hung";
+      let data: SourceData = {};
+      const context = {
+        id,
+        directory: openstack.directory,
+        save: async (saved: SourceData) => {
+          data = saved;
+        },
+        phase: () => undefined,
+        fellBack: () => undefined,
+        signal: AbortSignal.timeout(PATIENCE_MS),
+      };
+      await openstack.steer("hold", "hung-", "");
+      await assert.rejects(source.create(context), {
+        code: "TIMEOUT",
+        message: /fl-hung was not ready after 15 s.*still in the phase "(create|build)"/,
+      });
+      assert.equal((await serverOf(id)).status, "BUILD");
+      const removal = source.delete({ id, directory: openstack.directory, data }, context.signal);
+      // Nova deletes nothing that its driver is at.
+      await openstack.steer("hold", "hung-", undefined);
+      await removal;
+      assert.deepEqual(await servers(), []);
+      await cloud.close();
+    });
+
+    test("a token is renewed before it ends, once for all who need it", async (context) => {
+      const cloud = open();
+      const list = () => cloud.list(owner, AbortSignal.timeout(PATIENCE_MS));
+      const logins = async () =>
+        (await openstack.requests()).filter((line) => line === "keystone POST /v3/auth/tokens").length;
+      const now = Date.now();
+      context.mock.timers.enable({ apis: ["Date"], now });
+      await openstack.requests();
+      await list();
+      assert.equal(await logins(), 1);
+      context.mock.timers.setTime(now + TOKEN_LIFE_MS - 70_000);
+      await list();
+      assert.equal(await logins(), 0);
+      context.mock.timers.setTime(now + TOKEN_LIFE_MS - 50_000);
+      await Promise.all([list(), list(), list()]);
+      assert.equal(await logins(), 1);
+      await cloud.close();
     });
 
     test("a token that is refused is renewed, and revoked credentials are said", async () => {

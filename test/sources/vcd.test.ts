@@ -67,6 +67,7 @@ describe("VMware Cloud Director", { skip: needsNamespace() }, () => {
       site.steer({ vmQuota: allVms(site.director.world).length + machines });
       return async () => site.steer({});
     },
+    limitSaid: /VM quota of \d+ of the VDC/,
     logsIn: true,
     burst: 50,
     patienceMs: PATIENCE_MS,

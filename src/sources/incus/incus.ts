@@ -1,10 +1,10 @@
 /**
  * An Incus server or cluster as a cloud. Instances are ephemeral: stopping one, from inside or by a restart of its host, deletes it.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../../errors.ts";
 import { ApiClient, ApiError, type ApiRequest, type TlsOptions } from "../../host/api-client.ts";
-import { type GrowingPauses, lookUntil, sleep } from "../../host/wait.ts";
+import { abortable, type GrowingPauses, lookUntil, sleep } from "../../host/wait.ts";
 import type { Logger } from "../../log.ts";
 import type {
   Cloud,
@@ -86,7 +86,7 @@ class Incus implements Cloud {
       // Not ended by the signal: whoever deletes must know what the server is at.
       const creation = this.#start("POST", "/1.0/instances", body, { target: this.#config.target });
       this.#underway.set(id, creation);
-      await untilAborted(creation, signal);
+      await abortable(creation, signal, "cancelled while Incus made an instance");
       this.#underway.delete(id);
     } catch (error) {
       const { description: server } = this;
@@ -231,22 +231,6 @@ class Incus implements Cloud {
 
 /** A member of a cluster that does not answer for a while makes its instances "Error": they may live. */
 const STATES: Readonly<Record<string, ListedMachine["state"]>> = { Running: "running", Stopped: "gone" };
-
-/** Waits no longer than the signal allows; `work` goes on. */
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = new AbortController();
-  const abort = new Promise<never>((_resolve, reject) => {
-    const stop = (): void =>
-      reject(new FleetingdError("CANCELLED", "cancelled while Incus made an instance"));
-    if (signal.aborted) stop();
-    else signal.addEventListener("abort", stop, { once: true, signal: aborted.signal });
-  });
-  try {
-    return await Promise.race([work, abort]);
-  } finally {
-    aborted.abort();
-  }
-}
 
 async function readTls(config: IncusConfig): Promise<TlsOptions> {
   return {

@@ -12,7 +12,7 @@ import { writeSeed } from "../../cloudinit/iso.ts";
 import { addCloudConfig, userWithKey } from "../../cloudinit/user-data.ts";
 import { FleetingdError } from "../../errors.ts";
 import { removeTree } from "../../host/files.ts";
-import { abortable, sleep } from "../../host/wait.ts";
+import { abortable, type GrowingPauses, lookUntil } from "../../host/wait.ts";
 import type {
   Cloud,
   ListedMachine,
@@ -37,11 +37,12 @@ import {
 } from "./tags.ts";
 import { type Command, Virsh } from "./virsh.ts";
 
-const FIRST_ADDRESS_MS = 500;
-const ADDRESS_MS = 2_000;
+const ADDRESS_PAUSES: GrowingPauses = { firstMs: 500, longestMs: 2_000, factor: 1.5 };
 const ADDRESS_SOURCES: readonly AddressSource[] = ["lease", "agent", "arp"];
 /** How many domains' tags are asked for at a time. */
 const TAGS_AT_ONCE = 50;
+/** How long a list of volumes serves: virsh asks the daemon for the path of each, whoever's it is. */
+const VOLUMES_AGE_MS = 60_000;
 /** The start of a domain may have to wait for those of others. */
 const CREATE_TIMEOUTS = 4;
 
@@ -61,6 +62,10 @@ export class Libvirt implements Cloud {
   readonly #underway = new Map<string, Promise<unknown>>();
   /** Of every domain that there is, by its UUID; undefined: it is not ours. */
   readonly #tags = new Map<string, Tag | undefined>();
+  /** Names of all in the storage pool, until a time of `performance.now()`. */
+  #volumes: { names: Set<string>; until: number } | undefined;
+  /** How many machines have been removed. */
+  #removals = 0;
 
   constructor(config: LibvirtConfig, domain: DomainTemplate) {
     this.#config = config;
@@ -86,6 +91,7 @@ export class Libvirt implements Cloud {
     this.#underway.set(id, creation);
     await abortable(creation, signal, "cancelled while libvirt made a domain");
     this.#underway.delete(id);
+    for (const volume of Object.values(volumesOf(tag))) this.#volumes?.names.add(volume);
     request.phase("address");
     const address = await this.#address(tag, signal);
     return { address, ...(arch === undefined ? {} : { arch }) };
@@ -103,17 +109,26 @@ export class Libvirt implements Cloud {
     ];
     await this.#virsh.ask(end, { signal, ignore: isAbsent });
     const pool = typeof data["storagePool"] === "string" ? data["storagePool"] : this.#config.storagePool;
-    const volumes = Object.values(volumesOf(tag)).map((volume) => ["vol-delete", "--pool", pool, volume]);
+    const names = Object.values(volumesOf(tag));
+    const volumes = names.map((volume) => ["vol-delete", "--pool", pool, volume]);
     await this.#virsh.ask(volumes, { signal, ignore: isAbsent });
+    this.#removals++;
+    for (const volume of names) this.#volumes?.names.delete(volume);
   }
 
   async list(owner: Owner, signal: AbortSignal): Promise<readonly ListedMachine[]> {
     const questions: Command[] = [
       ["list", "--all", "--uuid"],
       ["list", "--uuid", "--state-running", "--state-paused"],
-      ["vol-list", this.#config.storagePool],
     ];
-    const [all = "", living = "", volumes = ""] = await this.#virsh.ask(questions, { signal });
+    const now = performance.now();
+    const known = now < (this.#volumes?.until ?? 0) ? this.#volumes : undefined;
+    const removals = this.#removals;
+    if (known === undefined) questions.push(["vol-list", this.#config.storagePool]);
+    const [all = "", living = "", listed = ""] = await this.#virsh.ask(questions, { signal });
+    const volumes = known ?? { names: new Set(readVolumes(listed)), until: now + VOLUMES_AGE_MS };
+    // What was removed while they were listed may still be among them.
+    if (known === undefined && removals === this.#removals) this.#volumes = volumes;
     const uuids = readLines(all);
     await this.#readTags(uuids, signal);
     const alive = new Set(readLines(living));
@@ -124,7 +139,7 @@ export class Libvirt implements Cloud {
       const id = tag.instance;
       machines.set(id, alive.has(uuid) ? { id, state: "running" } : { id, state: "gone", ...STOPPED });
     }
-    for (const volume of readVolumes(volumes)) {
+    for (const volume of volumes.names) {
       const id = instanceOfVolume(volume, owner);
       if (id !== undefined && !machines.has(id)) machines.set(id, { id, state: "gone", ...VANISHED });
     }
@@ -186,7 +201,7 @@ export class Libvirt implements Cloud {
     const uuid = uuidOf(tag);
     const questions = sources.map((source) => ["domifaddr", uuid, "--source", source, "--full"]);
     let trouble: unknown;
-    for (let pauseMs = FIRST_ADDRESS_MS; ; pauseMs = Math.min(ADDRESS_MS, pauseMs * 1.5)) {
+    const look = async (): Promise<string | undefined> => {
       try {
         // An agent that does not answer yet is no failure; that there is no domain any more is one.
         const answers = await this.#virsh.ask(questions, {
@@ -194,8 +209,7 @@ export class Libvirt implements Cloud {
           ignore: ({ step }) => ASKING.test(step ?? ""),
         });
         const addresses = answers.map((answer) => readAddress(answer, macAddressOf(tag)));
-        const found = addresses.find((address) => address !== undefined);
-        if (found !== undefined) return found;
+        return addresses.find((address) => address !== undefined);
       } catch (error) {
         if (signal.aborted) throw trouble ?? error;
         const code = error instanceof FleetingdError ? error.code : undefined;
@@ -203,9 +217,10 @@ export class Libvirt implements Cloud {
         // The daemon may be restarted meanwhile: domains live on.
         if (code !== "UNAVAILABLE") throw error;
         trouble = error;
+        return undefined;
       }
-      await sleep(pauseMs, signal);
-    }
+    };
+    return lookUntil(look, ADDRESS_PAUSES, signal);
   }
 
   #ended({ instance }: Tag, cause: unknown): FleetingdError {

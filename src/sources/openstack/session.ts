@@ -1,5 +1,5 @@
 /** A login at Keystone: a token, which is renewed before it ends, and where the cloud's services are. */
-import { z } from "zod";
+import * as z from "zod";
 import { FleetingdError } from "../../errors.ts";
 import {
   ApiClient,
@@ -32,6 +32,7 @@ const catalogSchema = z.array(
 type Catalog = z.output<typeof catalogSchema>;
 const tokenSchema = z.object({
   token: z.object({
+    issued_at: z.string(),
     expires_at: z.string(),
     catalog: catalogSchema.default([]),
     project: z.object({ name: z.string() }).optional(),
@@ -47,7 +48,7 @@ interface Token {
 }
 
 const MAX_CONCURRENT = 8;
-/** Before a token ends; a request that is under way then must still be within it. */
+/** Before a token ends; a request that is under way then must still be within it. One that lives shorter is used for half of its life. */
 const RENEW_BEFORE_MS = 60_000;
 
 export class Session {
@@ -130,6 +131,7 @@ export class Session {
 
   async #requestToken(): Promise<Token> {
     const { access } = this.#options;
+    const askedAt = Date.now();
     try {
       const response = await this.#keystone.request({
         method: "POST",
@@ -150,8 +152,10 @@ export class Session {
         );
       }
       this.#secret = value;
-      const { expires_at, catalog, project } = parsed.data.token;
-      const renewAt = Date.parse(expires_at) - RENEW_BEFORE_MS;
+      const { issued_at, expires_at, catalog, project } = parsed.data.token;
+      // By Keystone's clock, which need not be right, it tells only how long the token lives.
+      const lifeMs = Date.parse(expires_at) - Date.parse(issued_at);
+      const renewAt = askedAt + Math.max(lifeMs - RENEW_BEFORE_MS, lifeMs / 2);
       return { value, renewAt, catalog, project: project?.name ?? "" };
     } catch (error) {
       if (!(error instanceof ApiError) || !isRefusal(error)) throw error;

@@ -2,7 +2,7 @@
 # shellcheck shell=dash
 # The first process of a VM that is nothing but an SSH server: on the tiny guest's kernel and its busybox, with the key of its seed.
 /bin/busybox --install -s /bin
-export PATH=/bin:/sbin
+export PATH=/bin:/sbin:/usr/sbin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
@@ -18,5 +18,6 @@ ip link set lo up
 ip link set eth0 up
 udhcpc -i eth0 -b -t 50 -T 1 -s /etc/udhcpc.sh
 dropbear -R -s -p 22
+for port in /dev/vport*; do qemu-ga --daemonize --path "$port"; done
 echo "guest: ready"
 while :; do sleep 60; done

@@ -2,28 +2,15 @@
  * The daemon's programs and its guest: Debian's packages, unpacked into a folder in `.cache`. It needs a network and takes a minute;
  * a second call finds everything there.
  */
-import { createHash } from "node:crypto";
-import {
-  chmod,
-  copyFile,
-  mkdir,
-  mkdtemp,
-  readFile,
-  rename,
-  rmdir,
-  symlink,
-  writeFile,
-} from "node:fs/promises";
+import { copyFile, readFile, rmdir, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { exists, removeTree } from "../../../src/host/files.ts";
-import { withLock } from "../../../src/host/lock.ts";
 import { run } from "../../../src/host/run.ts";
 import { type CpioEntry, writeCpio } from "../../../src/images/cpio.ts";
+import { cacheFolder, makeOnce } from "../made-once.ts";
 import { UDHCPC_SCRIPT } from "../server-namespaces.ts";
 import { prepareTinyGuest } from "../tiny-guest.ts";
 
-const CACHE = fileURLToPath(new URL("../../../.cache/libvirt-server", import.meta.url));
 const GUEST_INIT = fileURLToPath(new URL("guest-init.sh", import.meta.url));
 const SUITE = "trixie";
 /** Unpacked and not installed: no script of a package is run, so what those would make is made here. */
@@ -31,7 +18,7 @@ const PACKAGES = [
   ...["libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-daemon-driver-network"],
   ...["libvirt-daemon-driver-storage", "libvirt-clients", "qemu-system-x86", "qemu-utils"],
   ...["dnsmasq-base", "nftables", "iproute2", "bash", "dash", "coreutils", "findutils", "grep", "util-linux"],
-  ...["mount", "base-files", "debianutils", "dropbear-bin", "openssh-server"],
+  ...["mount", "base-files", "debianutils", "dropbear-bin", "openssh-server", "qemu-guest-agent"],
 ];
 /** Of the user `ci`, who may use libvirt and log in by SSH; the hash is what `openssl passwd -6` makes of it. */
 export const SSH_USER_PASSWORD = {
@@ -69,44 +56,33 @@ export async function prepareLibvirtServer(): Promise<string> {
   const tiny = await prepareTinyGuest();
   const scripts = await Promise.all([GUEST_INIT, UDHCPC_SCRIPT].map((path) => readFile(path, "utf8")));
   const recipe = [SUITE, PACKAGES, USERS, GROUPS, QEMU_CONF, scripts, basename(tiny.initrdPath)];
-  const version = createHash("sha256").update(JSON.stringify(recipe)).digest("hex").slice(0, 12);
-  const made = join(CACHE, version);
-  if (await exists(made)) return made;
-  await mkdir(CACHE, { recursive: true });
-  await withLock(join(CACHE, "lock"), { timeoutMs: 600_000 }, async () => {
-    if (await exists(made)) return;
-    const scratch = await mkdtemp(join(CACHE, "making-"));
-    try {
-      const root = join(scratch, "root");
-      const options = ["--quiet", "--mode=root", "--variant=extract", `--include=${PACKAGES.join(",")}`];
-      await run("mmdebstrap", [...options, SUITE, root], { timeoutMs: 600_000 });
-      await writeFile(join(root, "etc/passwd"), `${USERS.join("\n")}\n`);
-      await writeFile(join(root, "etc/group"), `${GROUPS.join("\n")}\n`);
-      await writeFile(join(root, "etc/libvirt/qemu.conf"), `${QEMU_CONF.join("\n")}\n`);
-      await symlink("which.debianutils", join(root, "usr/bin/which"));
-      await rmdir(join(root, "var/run"));
-      await symlink("/run", join(root, "var/run"));
-      await copyFile(tiny.kernelPath, join(scratch, "vmlinuz"));
-      const guest = await packGuest(root);
-      await writeFile(join(scratch, "initrd"), Buffer.concat([await readFile(tiny.initrdPath), guest]));
-      await chmod(scratch, 0o755);
-      await rename(scratch, made);
-    } finally {
-      await removeTree(scratch);
-    }
+  return makeOnce(cacheFolder("libvirt-server", recipe), async (scratch) => {
+    const root = join(scratch, "root");
+    const options = ["--quiet", "--mode=root", "--variant=extract", `--include=${PACKAGES.join(",")}`];
+    await run("mmdebstrap", [...options, SUITE, root], { timeoutMs: 600_000 });
+    await writeFile(join(root, "etc/passwd"), `${USERS.join("\n")}\n`);
+    await writeFile(join(root, "etc/group"), `${GROUPS.join("\n")}\n`);
+    await writeFile(join(root, "etc/libvirt/qemu.conf"), `${QEMU_CONF.join("\n")}\n`);
+    await symlink("which.debianutils", join(root, "usr/bin/which"));
+    await rmdir(join(root, "var/run"));
+    await symlink("/run", join(root, "var/run"));
+    await copyFile(tiny.kernelPath, join(scratch, "vmlinuz"));
+    const guest = await packGuest(root);
+    await writeFile(join(scratch, "initrd"), Buffer.concat([await readFile(tiny.initrdPath), guest]));
   });
-  return made;
 }
 
-/** What the tiny guest lacks: dropbear with its libraries, of the root that is there anyway, and who may log in. */
+/** Of the root that is there anyway. */
+const GUEST_PROGRAMS = ["usr/sbin/dropbear", "usr/sbin/qemu-ga"];
+
+/** What the tiny guest lacks: an SSH server and the guest agent with their libraries, and who may log in. */
 async function packGuest(root: string): Promise<Buffer> {
-  const { stdout } = await run("chroot", [
-    root,
-    "/usr/lib64/ld-linux-x86-64.so.2",
-    "--list",
-    "/usr/sbin/dropbear",
-  ]);
-  const libraries = [...stdout.matchAll(/\/\S+/g)].map(([path]) => path.slice(1));
+  const libraries = new Set<string>();
+  for (const program of GUEST_PROGRAMS) {
+    const list = [root, "/usr/lib64/ld-linux-x86-64.so.2", "--list", `/${program}`];
+    const { stdout } = await run("chroot", list);
+    for (const [path] of stdout.matchAll(/\/\S+/g)) libraries.add(path.slice(1));
+  }
   const file = async (path: string, source: string, mode = 0o755): Promise<CpioEntry> => ({
     path,
     type: "file",
@@ -123,7 +99,9 @@ async function packGuest(root: string): Promise<Buffer> {
     "sbin",
     "usr",
     "usr/lib",
+    "usr/sbin",
     "var",
+    "var/run",
     "run",
   ];
   return writeCpio([
@@ -133,8 +111,7 @@ async function packGuest(root: string): Promise<Buffer> {
     })),
     await file("init", GUEST_INIT),
     await file("etc/udhcpc.sh", UDHCPC_SCRIPT),
-    await file("sbin/dropbear", join(root, "usr/sbin/dropbear")),
-    ...(await Promise.all(libraries.map((path) => file(path, join(root, path))))),
+    ...(await Promise.all([...libraries, ...GUEST_PROGRAMS].map((path) => file(path, join(root, path))))),
     text("etc/passwd", "root:*:0:0::/root:/bin/sh\n"),
     text("etc/group", "root:x:0:\n"),
     text("etc/shells", "/bin/sh\n"),

@@ -19,7 +19,9 @@ export interface SshAccess {
 }
 
 const HOST = "rack7.example.org";
-const SSHD = "/usr/sbin/sshd -f /dev/null -o ListenAddress=127.0.0.1 -o UsePAM=no";
+/** `sessionDirectory`, as it is called there; the systemd of a real host makes one for each user. */
+const SESSION = "/var/lib/libvirt/session";
+const SSHD = `/usr/sbin/sshd -f /dev/null -o ListenAddress=127.0.0.1 -o UsePAM=no -o SetEnv=XDG_RUNTIME_DIR=${SESSION}`;
 
 /** The SSH server ends with the daemon's namespaces. */
 export async function openSshAccess(server: LibvirtServer): Promise<SshAccess> {
@@ -46,7 +48,9 @@ export async function openSshAccess(server: LibvirtServer): Promise<SshAccess> {
   );
   // Anybody may open it where udev has made it.
   await server.inside("umount /dev/net/tun && rm /dev/net/tun && mknod -m 666 /dev/net/tun c 10 200");
-  await server.inside("mkdir -p /run/sshd /home && install -d -o ci -g ci /home/ci");
+  await server.inside(
+    `mkdir -p /run/sshd /home && install -d -o ci -g ci /home/ci && install -d -o ci -m 700 ${SESSION}`,
+  );
   await server.inside(`ssh-keygen -q -A && ${SSHD}`);
   return {
     host: HOST,

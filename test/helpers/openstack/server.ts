@@ -45,7 +45,7 @@ export interface OpenStack {
 
 const PYTHON_FILES = new URL("python/", import.meta.url).pathname;
 const START_TIMEOUT_MS = 240_000;
-const STATE_VERSION = 2;
+const STATE_VERSION = 3;
 
 export async function startOpenStack(): Promise<OpenStack> {
   const installed = await installOpenStack();

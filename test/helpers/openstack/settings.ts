@@ -11,12 +11,13 @@ export const DEMO_PASSWORD = "demo-not-a-secret";
 /** Of the network `ci`. */
 export const SUBNET = "10.88.0.0/22";
 
+/** As usual, and below those that the kernel gives to whoever connects: one of them would be taken now and then. */
 export const PORTS = {
-  keystone: 35000,
-  placement: 38778,
-  glance: 39292,
-  neutron: 39696,
-  nova: 38774,
+  keystone: 5000,
+  placement: 8778,
+  glance: 9292,
+  neutron: 9696,
+  nova: 8774,
 } as const;
 export type ServiceName = keyof typeof PORTS;
 
@@ -46,11 +47,12 @@ export function configFiles(venv: string): Readonly<Record<string, string>> {
       DEFAULT: { log_file: "log/keystone.log" },
       database: database("keystone"),
       token: { provider: "fernet" },
+      // What is read while it is changed is remembered as it was before: users and what is revoked not for long.
+      revoke: { cache_time: "1" },
       fernet_tokens: { key_repository: "fernet" },
       credential: { key_repository: "credentials" },
-      identity: { password_hash_rounds: "4" },
-      // For a second: who reads a user while he is changed would have Keystone remember the earlier one for ten minutes.
-      cache: { backend: "oslo_cache.dict", enabled: "true", expiration_time: "1" },
+      identity: { password_hash_rounds: "4", cache_time: "1" },
+      cache: { backend: "oslo_cache.dict", enabled: "true" },
     }),
     "placement.conf": iniText({
       DEFAULT: { log_file: "log/placement.log" },
@@ -107,7 +109,7 @@ export function configFiles(venv: string): Readonly<Record<string, string>> {
       api: { auth_strategy: "keystone" },
       api_database: database("nova_api"),
       database: database("nova_cell1"),
-      keystone_authtoken: login("nova"),
+      keystone_authtoken: { ...login("nova"), token_cache_time: "2" },
       placement: login("nova"),
       neutron: login("nova"),
       service_user: { ...login("nova"), send_service_user_token: "true" },
@@ -154,8 +156,6 @@ function login(username: string) {
     project_domain_name: "Default",
     region_name: REGION,
     service_token_roles_required: "true",
-    // A token that was revoked is noticed as soon.
-    token_cache_time: "2",
   };
 }
 

@@ -49,6 +49,7 @@ describeCloud({
       server.limit = Number.POSITIVE_INFINITY;
     };
   },
+  limitSaid: /quota of \d+ machines/,
   logsIn: false,
   burst: 50,
   patienceMs: 10_000,

@@ -56,6 +56,12 @@ describe("a libvirt source's keys", () => {
     const session = "qemu+ssh://ci@rack7/session?keyfile=/etc/fleetingd/id";
     assert.equal(configOf({ uri: session, isolated: false }).uri, session);
     assert.match(problemsOf({ uri: session }), /isolated: a session can't keep its instances apart/);
+    const near = "qemu+unix:///session?socket=/run/user/1000/libvirt/libvirt-sock";
+    assert.equal(configOf({ uri: near, isolated: false }).uri, near);
+    for (const uri of ["qemu:///session", "qemu+unix:///session", "qemu:///session?no_verify=1"]) {
+      const problem = problemsOf({ uri, isolated: false });
+      assert.match(problem, /uri: this would be a session of root.*qemu\+unix:\/\/\/session\?socket=/);
+    }
     assert.match(problemsOf({ uri: "rack7" }), /uri: expected a URI such as "qemu:\/\/\/system"/);
     assert.match(problemsOf({ uri: "xen:///system" }), /uri: expected a URI/);
     const refused = problemsOf({ uri: "qemu+ssh://ci:geheim@rack7/system" });
