@@ -48,8 +48,14 @@ export const coldBurst: Measurement = {
 
 export const snapshotClone: Measurement = {
   metrics: [
-    { name: "clone.snapshot.ssh.s", goal: { atMost: 1 / 6, of: "boot.cold.ssh.s" } },
-    { name: "clone.snapshot.ready.s", goal: { atMost: 1 / 30, of: "boot.original.ready.s" } },
+    {
+      name: "clone.snapshot.ssh.s",
+      goal: [
+        { atMost: 1 / 6, of: "boot.cold.ssh.s" },
+        { atMost: 1 / 30, of: "boot.original.ssh.s" },
+      ],
+    },
+    { name: "clone.snapshot.ready.s" },
     { name: "clone.snapshot.alone.pss.MiB" },
   ],
   runs: 5,

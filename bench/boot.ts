@@ -1,6 +1,6 @@
 /** From nothing to a login: our way, and the way that it replaces. */
-import { originalBoot } from "./boot-original.ts";
+import { originalBoot, originalBurst } from "./boot-original.ts";
 import { coldBoot, coldBurst } from "./boot-ours.ts";
 import type { Measurement } from "./measurement.ts";
 
-export const boot: readonly Measurement[] = [coldBoot, coldBurst, originalBoot];
+export const boot: readonly Measurement[] = [coldBoot, coldBurst, originalBoot, originalBurst];

@@ -15,7 +15,8 @@ export interface Measurement {
 
 export interface Metric {
   readonly name: string;
-  readonly goal?: Goal;
+  /** Several: all of them. */
+  readonly goal?: Goal | readonly Goal[];
 }
 
 /** What the median has to be at most, on two emulated cores. */

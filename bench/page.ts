@@ -22,7 +22,8 @@ function pageWith(vms: number): Measurement {
     warmups: 1,
     async prepare() {
       const daemon = madeUpDaemon(vms);
-      const options = { pageTokenFile: undefined, facts: daemon.facts, logger: silentLogger };
+      const { facts, actions } = daemon;
+      const options = { pageTokenFile: undefined, facts, actions, logger: silentLogger };
       const server = new PageServer({ ...options, pageListen: LISTEN });
       await server.start();
       const browser = await openBrowser();

@@ -14,7 +14,15 @@ export function reportTable(metrics: readonly Metric[], summaries: Summaries): s
     if (summary === undefined) return [];
     const { median, min, max, runs, unit } = summary;
     const numbers = [median, min, max].map(formatNumber);
-    return [[name, ...numbers, String(runs), unit, ...goalCells(median, goal, summaries)]];
+    return [
+      [
+        name,
+        ...numbers,
+        String(runs),
+        unit,
+        ...goalCells(median, goal === undefined ? [] : [goal].flat(), summaries),
+      ],
+    ];
   });
   return formatTable(HEADINGS, alignNumbers(rows));
 }
@@ -28,14 +36,25 @@ export function reportJson(summaries: Summaries): string {
   return `${JSON.stringify(Object.fromEntries(rounded), null, 2)}\n`;
 }
 
-function goalCells(median: number, goal: Goal | undefined, summaries: Summaries): [string, string] {
-  if (goal === undefined) return ["", ""];
-  const { atMost, of } = goal;
+/** Of several goals all have to be met. */
+function goalCells(median: number, goals: readonly Goal[], summaries: Summaries): [string, string] {
+  const cells = goals.map((goal) => goalCell(median, goal, summaries));
+  const met = ["NO", "?", "yes"].find((answer) => cells.some(([, one]) => one === answer)) ?? "";
+  return [cells.map(([text]) => text).join(", "), met];
+}
+
+function goalCell(median: number, { atMost, of }: Goal, summaries: Summaries): [string, string] {
   if (of === undefined) return [`≤ ${atMost}`, median <= atMost ? "yes" : "NO"];
   const whole = summaries.get(of);
-  if (whole === undefined) return [`≤ ${atMost} × ${of}`, "?"];
+  if (whole === undefined) return [`≤ ${formatShare(atMost)} × ${of}`, "?"];
   const bound = atMost * whole.median;
-  return [`≤ ${atMost} × ${of} = ${formatNumber(bound)}`, median <= bound ? "yes" : "NO"];
+  return [`≤ ${formatShare(atMost)} × ${of} = ${formatNumber(bound)}`, median <= bound ? "yes" : "NO"];
+}
+
+/** A sixth is no decimal number. */
+function formatShare(share: number): string {
+  const decimal = String(share);
+  return decimal.length > 6 ? `1/${Math.round(1 / share)}` : decimal;
 }
 
 /** Three digits that count. */

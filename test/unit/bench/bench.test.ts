@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type Measurement, summarize } from "../../../bench/measurement.ts";
+import { type Goal, type Measurement, summarize } from "../../../bench/measurement.ts";
 import { parseOptions } from "../../../bench/options.ts";
 import { reportJson, reportTable } from "../../../bench/report.ts";
 import { runMeasurements } from "../../../bench/run.ts";
@@ -78,6 +78,16 @@ describe("the report", () => {
     const [, row] = cellsOf(reportTable(metrics, some));
     assert.deepEqual(row?.slice(-2), ["≤ 0.25 × boot.original.ssh.s", "?"]);
     assert.equal(reportTable(metrics, some).length, 2);
+  });
+
+  test("wants all of several goals met, and writes a third as one", () => {
+    const third = { atMost: 1 / 3, of: "boot.original.ssh.s" };
+    const metOf = (goal: readonly Goal[]) =>
+      cellsOf(reportTable([{ name: "boot.cold.ssh.s", goal }], summaries))[1]?.slice(-2);
+    const text = "≤ 1/3 × boot.original.ssh.s = 13.3";
+    assert.deepEqual(metOf([third, { atMost: 8 }]), [`${text}, ≤ 8`, "yes"]);
+    assert.deepEqual(metOf([third, { atMost: 7 }]), [`${text}, ≤ 7`, "NO"]);
+    assert.deepEqual(metOf([third, { atMost: 1, of: "none.s" }]), [`${text}, ≤ 1 × none.s`, "?"]);
   });
 
   test("is an object by name as JSON", () => {
