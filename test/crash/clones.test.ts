@@ -7,11 +7,12 @@ import assert from "node:assert/strict";
 import { utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { gcReportSchema } from "../../src/api/images.ts";
 import { listDirectory } from "../../src/host/files.ts";
-import { callUnary } from "../../src/host/grpc.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import { readInventory } from "../../src/images/inventory.ts";
 import { slotNetwork, slotOfAddress } from "../../src/network/slots.ts";
+import { commandLineOf, parseExactly } from "../helpers/command-line.ts";
 import { CrashSite, untilReady } from "../helpers/crash-site.ts";
 import type { TestDaemon } from "../helpers/daemon.ts";
 import { attachGroup, type GroupClient } from "../helpers/group-client.ts";
@@ -82,7 +83,7 @@ describe("a daemon that is killed, with emulated VMs that go on from a snapshot"
     const { world } = site;
     assert.deepEqual(await listDirectory(join(world.stateDirectory, "prebuild")), []);
     for (const { path } of (await readInventory(world.diskDirectory)).leftovers) await utimes(path, 0, 0);
-    await callUnary(daemon.client.collectGarbage.bind(daemon.client), { dryRun: false }, TIMEOUT_MS);
+    parseExactly(gcReportSchema, await commandLineOf(daemon).output("gc", "--json"));
     assert.deepEqual(await listDirectory(join(world.diskDirectory, "snapshots")), [snapshot]);
   }
 

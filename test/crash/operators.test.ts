@@ -35,7 +35,7 @@ describe("while a VM serves a job", { skip: needsNamespace() }, () => {
   after(() => world.remove());
 
   beforeEach(async () => {
-    daemon = await world.start({ pool: POOL });
+    daemon = await start();
     await daemon.untilWarm(STAND_IN_POOL, 1);
     plugin = await attach("job");
     const id = await claim(plugin);
@@ -45,7 +45,6 @@ describe("while a VM serves a job", { skip: needsNamespace() }, () => {
   afterEach(async () => {
     job.login.close();
     await plugin.close();
-    await restart({ ephemeral: true });
     assert.ok(await daemon.stop(), daemon.log());
     await world.assertOnly(async () => []);
   });
@@ -69,9 +68,12 @@ describe("while a VM serves a job", { skip: needsNamespace() }, () => {
     await exited;
   }
 
-  async function restart({ ephemeral = false } = {}): Promise<void> {
+  /** Its VMs outlive it if it is killed, and not if it is told to end. */
+  const start = (): Promise<TestDaemon> => world.start({ pool: POOL, ephemeral: true });
+
+  async function restart(): Promise<void> {
     await kill();
-    daemon = await world.start({ pool: POOL, ephemeral });
+    daemon = await start();
   }
 
   async function killPlugin(host: Host): Promise<void> {
@@ -185,7 +187,7 @@ describe("while a VM serves a job", { skip: needsNamespace() }, () => {
     for (const { identity } of own) await terminateProcess(identity, 0);
     await run("nft", ["flush", "ruleset"]);
     for (const tap of (await world.inspect()).taps) await run("ip", ["link", "delete", "dev", tap]);
-    daemon = await world.start({ pool: POOL });
+    daemon = await start();
     await eventually("the job's instance to be gone", async () => {
       const states = await plugin.updateUntilAvailable();
       return states.every(({ instance }) => instance !== job.id);
@@ -223,6 +225,8 @@ describe("while a VM serves a job", { skip: needsNamespace() }, () => {
     await daemon.untilWarm(STAND_IN_POOL, 1);
     const left = async (): Promise<string[]> => (await daemon.status()).instances.map((one) => one.id);
     for (const orphan of [id, twinsId]) assert.ok((await left()).includes(orphan), daemon.log());
+    // Its plugin has come back to this daemon, too: else the job's VM would be one of them.
+    await jobGoesOn();
     await reload((text) => `${text}orphan_timeout = "1s"\n`);
     await untilInstances("the orphans to be gone", (all) =>
       all.every((one) => one.id !== id && one.id !== twinsId),

@@ -19,7 +19,7 @@ const WARM = 4;
 /** Fewer would mean that the preload misses what the daemon does. */
 const FEWEST_BOUNDARIES = 30;
 /** Most of them are of one kind: one in so many, others each time. */
-const SAMPLE = { every: 5 };
+const SAMPLE = { every: 8 };
 /** It makes no instances, so that all that it does is recovery. */
 const ARMED = { env: { FLEETINGD_ARMED: "1" }, pool: { warm_instances: 0 } };
 

@@ -1,20 +1,27 @@
 /** A pool with VMs on this host first and a real Incus server when the host is full: what a runner sees of it. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import type { PoolSourceStatus } from "../../src/api/status.ts";
 import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
-import { State } from "../../src/gen/fleeting.ts";
-import { waitFor } from "../../src/host/wait.ts";
-import { logIn, PLUGIN, poolToml, startTestDaemon, type TestDaemon, tableToml } from "../helpers/daemon.ts";
+import {
+  logIn,
+  PLUGIN,
+  poolToml,
+  runningOf,
+  startTestDaemon,
+  type TestDaemon,
+  tableToml,
+} from "../helpers/daemon.ts";
 import { goMissing, runPluginTests } from "../helpers/go-tests.ts";
 import { type IncusServer, incusKeys, startIncusServer } from "../helpers/incus-server.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
+import { createUntil } from "../helpers/until.ts";
 
 failOnLeaks();
 
 const TIMEOUT_MS = 20 * 60_000;
 const CLAIMED = 10;
+const until = createUntil({ timeoutMs: TIMEOUT_MS, intervalMs: 200 });
 
 // CI has Go.
 const missing = process.env["CI"] === "true" ? undefined : await goMissing();
@@ -43,32 +50,22 @@ describe("a pool that overflows to Incus", { skip: missing ?? needsNamespace() }
     assert.ok(isClean, daemon?.log());
   });
 
-  const until = (what: string, condition: () => Promise<boolean>): Promise<true> =>
-    waitFor(async () => ((await condition()) ? true : undefined), {
-      timeoutMs: TIMEOUT_MS,
-      intervalMs: 200,
-      what,
-    });
-  const running = async (): Promise<string[]> =>
-    (await plugin.update()).filter(({ state }) => state === State.RUNNING).map(({ instance }) => instance);
-  const source = async (name: string): Promise<PoolSourceStatus> => {
-    const found = (await daemon.status()).pools[0]?.sources.find((one) => one.name === name);
-    assert.ok(found, `there is no source ${name}`);
-    return found;
-  };
   /** As the server says it. */
   const atIncus = async (): Promise<string[]> =>
     (await server.inside("incus list --format csv --columns n")).split("\n").filter((name) => name !== "");
 
   test("ten requests get ten machines: one here, for the host is full then, and the others there", async () => {
     for (let count = 0; count < CLAIMED; count++) assert.equal(await plugin.increase(1), 1);
-    await until("ten machines", async () => (await running()).length === CLAIMED);
-    const ids = await running();
+    await until("ten machines", async () => (await runningOf(plugin)).length === CLAIMED);
+    const ids = await runningOf(plugin);
     const infos = await Promise.all(ids.map((id) => plugin.connectInfo(id)));
     assert.equal(new Set(infos.map(({ InternalAddr }) => InternalAddr)).size, CLAIMED);
     const there = new Set(await atIncus());
     assert.equal(ids.filter((id) => there.has(id)).length, CLAIMED - 1);
-    assert.deepEqual([(await source("local")).instances, (await source("local")).state], [1, "full"]);
+    assert.deepEqual(
+      [(await daemon.source("local")).instances, (await daemon.source("local")).state],
+      [1, "full"],
+    );
     for (const index of [ids.findIndex((id) => !there.has(id)), ids.findIndex((id) => there.has(id))]) {
       const info = infos[index] ?? assert.fail("a machine is missing");
       const login = await logIn(info, TIMEOUT_MS);
@@ -78,15 +75,15 @@ describe("a pool that overflows to Incus", { skip: missing ?? needsNamespace() }
   });
 
   test("while Incus is away no machine is given up, and afterwards none is lost, double or left", async () => {
-    const before = (await running()).toSorted();
+    const before = (await runningOf(plugin)).toSorted();
     await server.stop();
-    await until("the source to fail", async () => (await source("rack")).state === "failing");
-    assert.deepEqual((await running()).toSorted(), before);
+    await until("the source to fail", async () => (await daemon.source("rack")).state === "failing");
+    assert.deepEqual((await runningOf(plugin)).toSorted(), before);
     // Those of Incus can't go yet; nobody forgets them.
     await plugin.decrease(before.slice(0, CLAIMED / 2));
     await server.start();
-    await until("the source to work", async () => (await source("rack")).state === "ok");
-    assert.deepEqual((await running()).toSorted(), before.slice(CLAIMED / 2));
+    await until("the source to work", async () => (await daemon.source("rack")).state === "ok");
+    assert.deepEqual((await runningOf(plugin)).toSorted(), before.slice(CLAIMED / 2));
     await plugin.decrease(before.slice(CLAIMED / 2));
     await until("all of them to be gone", async () => {
       const { instances } = await daemon.status();

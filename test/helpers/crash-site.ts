@@ -22,7 +22,7 @@ import { STAND_IN_POOL, type StandInWorld, type StartOptions } from "./stand-in-
 export const LOOKS = /ip -j |nft (-j )?list |--version|-- true/;
 const TIMEOUT_MS = 60_000;
 /** So long after all that was asked for is done, a daemon may still be at the last of its steps. */
-const LATEST_STEP_MS = 2_000;
+const LATEST_STEP_MS = 10_000;
 const SEED = Number(process.env["FLEETINGD_CRASH_SEED"] ?? randomInt(2 ** 31));
 
 /** What a daemon is killed in, again and again. */

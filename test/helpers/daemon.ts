@@ -8,10 +8,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { credentials } from "@grpc/grpc-js";
-import type { DaemonStatus } from "../../src/api/status.ts";
+import type { DaemonStatus, PoolSourceStatus } from "../../src/api/status.ts";
 import { loginTarget, type PluginClient, startPlugin } from "../../src/cli/demo/plugin-client.ts";
 import { systemErrorCode } from "../../src/errors.ts";
-import type { ConnectInfoResponse } from "../../src/gen/fleeting.ts";
+import { type ConnectInfoResponse, State } from "../../src/gen/fleeting.ts";
 import { DaemonClient, type PrebuildProgress } from "../../src/gen/fleetingd.ts";
 import { callUnary } from "../../src/host/grpc.ts";
 import { type Login, waitForLogin } from "../../src/host/ssh.ts";
@@ -32,6 +32,8 @@ export interface TestDaemon {
   /** What it has logged so far. */
   log(): string;
   status(): Promise<DaemonStatus>;
+  /** A source of its only pool. */
+  source(name: string): Promise<PoolSourceStatus>;
   /** Builds the pool's golden image; answers its name. */
   prebuild(pool: string, force?: boolean): Promise<string>;
   /** Waits until so many unclaimed VMs are ready. */
@@ -60,7 +62,7 @@ export interface TestDaemonOptions {
   env?: Readonly<Record<string, string>>;
 }
 
-const START_TIMEOUT_MS = 30_000;
+const START_TIMEOUT_MS = 60_000;
 const VM_TIMEOUT_MS = 15 * 60_000;
 const PREBUILD_TIMEOUT_MS = 30 * 60_000;
 
@@ -90,6 +92,13 @@ export function tableToml(name: string, keys: Readonly<Record<string, unknown>>)
 /** Logs in as the runner does. */
 export function logIn(info: ConnectInfoResponse, timeoutMs = VM_TIMEOUT_MS): Promise<Login> {
   return waitForLogin(loginTarget(info), { timeoutMs, signal: AbortSignal.timeout(timeoutMs + 10_000) });
+}
+
+/** Ids of the instances that the runner may use. */
+export async function runningOf(plugin: PluginClient): Promise<string[]> {
+  return (await plugin.update())
+    .filter(({ state }) => state === State.RUNNING)
+    .map(({ instance }) => instance);
 }
 
 export async function startTestDaemon(options: TestDaemonOptions): Promise<TestDaemon> {
@@ -132,6 +141,11 @@ export async function startTestDaemon(options: TestDaemonOptions): Promise<TestD
     process: child,
     log,
     status,
+    async source(name) {
+      const found = (await status()).pools[0]?.sources.find((source) => source.name === name);
+      if (found === undefined) throw new Error(`there is no source ${name}`);
+      return found;
+    },
     async prebuild(pool, force = false) {
       const stream = client.prebuild({ pool, force }, { deadline: Date.now() + PREBUILD_TIMEOUT_MS });
       let goldenImage = "";

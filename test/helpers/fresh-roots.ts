@@ -3,12 +3,11 @@
  * network apt can still tell what it would install. `prepareFreshRoots` needs one; a second call finds everything.
  */
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { exists, removeTree } from "../../src/host/files.ts";
-import { withLock } from "../../src/host/lock.ts";
+import { exists } from "../../src/host/files.ts";
 import { run } from "../../src/host/run.ts";
+import { makeOnce } from "./made-once.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const CACHE = join(ROOT, ".cache/fresh-roots");
@@ -33,13 +32,10 @@ const SUITES = [
 export async function prepareFreshRoots(): Promise<void> {
   const { stdout: node } = await run(join(ROOT, "scripts/node-path"), ["--packaged"]);
   await run(join(ROOT, "scripts/node-path"), [node.trim()], { timeoutMs: FETCH_TIMEOUT_MS });
-  await mkdir(CACHE, { recursive: true });
-  await withLock(join(CACHE, "lock"), { timeoutMs: MAKE_TIMEOUT_MS }, async () => {
-    for (const { name, mirror } of SUITES) {
-      if ((await exists(folderOf(name))) || !(await isReachable(mirror))) continue;
-      await makeRoot(name, mirror);
-    }
-  });
+  for (const { name, mirror } of SUITES) {
+    if ((await exists(folderOf(name))) || !(await isReachable(mirror))) continue;
+    await makeOnce(folderOf(name), (root) => makeRoot(root, name, mirror));
+  }
 }
 
 /** The folders of those that could be made, by the names of their releases. */
@@ -49,25 +45,18 @@ export async function freshRoots(): Promise<ReadonlyMap<string, string>> {
   return roots;
 }
 
-async function makeRoot(suite: string, mirror: string | undefined): Promise<void> {
-  const scratch = await mkdtemp(join(CACHE, "making-"));
-  try {
-    const root = join(scratch, "root");
-    const options = [
-      "--quiet",
-      "--mode=root",
-      "--variant=apt",
-      `--include=${PACKAGES}`,
-      "--skip=cleanup/apt/lists",
-      "--dpkgopt=force-unsafe-io",
-    ];
-    await run("mmdebstrap", [...options, suite, root, ...(mirror === undefined ? [] : [mirror])], {
-      timeoutMs: MAKE_TIMEOUT_MS,
-    });
-    await rename(root, folderOf(suite));
-  } finally {
-    await removeTree(scratch);
-  }
+async function makeRoot(root: string, suite: string, mirror: string | undefined): Promise<void> {
+  const options = [
+    "--quiet",
+    "--mode=root",
+    "--variant=apt",
+    `--include=${PACKAGES}`,
+    "--skip=cleanup/apt/lists",
+    "--dpkgopt=force-unsafe-io",
+  ];
+  await run("mmdebstrap", [...options, suite, root, ...(mirror === undefined ? [] : [mirror])], {
+    timeoutMs: MAKE_TIMEOUT_MS,
+  });
 }
 
 async function isReachable(mirror: string | undefined): Promise<boolean> {

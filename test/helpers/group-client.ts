@@ -10,7 +10,7 @@ import {
 import { callUnary } from "../../src/host/grpc.ts";
 import { type Login, waitForLogin } from "../../src/host/ssh.ts";
 
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 60_000;
 const LOGIN_TIMEOUT_MS = 60_000;
 
 export interface GroupClient {

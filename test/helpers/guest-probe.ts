@@ -12,8 +12,8 @@ export const nameOf = ({ to, protocol, address, port = 0 }: Way): string =>
   `${to} (${protocol} ${address} ${port})`;
 
 /**
- * Tries ways from inside a VM, all at once, and prints 1 or 0 for each: `protocol address port`. With `serve PORT` it is there
- * to be found by UDP; `from address port -4|-6 source text` only sends, with a source that it gives itself.
+ * Tries ways from inside a VM, all at once for as many seconds as come first, and prints 1 or 0 for each: `protocol address port`.
+ * With `serve PORT` it is there to be found by UDP; `from address port -4|-6 source text` only sends, with a source that it gives itself.
  */
 export const PROBE = `
 use strict; use Socket qw(:DEFAULT inet_pton pack_sockaddr_in6 IPPROTO_IPV6 IPV6_V6ONLY SO_BROADCAST);
@@ -22,12 +22,13 @@ sub address {
   return (AF_INET, pack_sockaddr_in($port, inet_aton($text))) unless $text =~ /:/;
   return (AF_INET6, pack_sockaddr_in6($port, inet_pton(AF_INET6, $text)));
 }
+my $seconds;
 sub probe {
   my ($protocol, $to, $port) = @_;
-  if ($protocol eq "echo") { open(STDOUT, ">", "/dev/null"); exec("ping", "-n", "-c", "1", "-W", "5", $to) }
+  if ($protocol eq "echo") { open(STDOUT, ">", "/dev/null"); exec("ping", "-n", "-c", "1", "-W", $seconds, $to) }
   my ($family, $address) = address($to, $port);
   $SIG{ALRM} = sub { exit 1 };
-  alarm 6;
+  alarm $seconds;
   my $answer;
   if ($protocol eq "tcp") {
     socket(my $socket, $family, SOCK_STREAM, 0) or return 0;
@@ -58,6 +59,7 @@ if ($first eq "from") {
   exit;
 }
 my (%ways, @found);
+$seconds = shift @ARGV;
 for my $index (0 .. $#ARGV) {
   my $pid = fork;
   if (!$pid) { exit(probe(split / /, $ARGV[$index]) ? 0 : 1) }

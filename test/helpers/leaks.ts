@@ -29,11 +29,11 @@ export interface SnapshotOptions {
 }
 
 export interface LeakCheckOptions extends SnapshotOptions {
-  /** How long what is ending may take to end. Default 5 s. */
+  /** How long what is ending may take to end. Default 60 s: only a leak waits for it. */
   settleMs?: number;
 }
 
-const DEFAULT_SETTLE_MS = 5_000;
+const DEFAULT_SETTLE_MS = 60_000;
 const POLL_MS = 50;
 
 export async function snapshotHost(options: SnapshotOptions = {}): Promise<HostSnapshot> {

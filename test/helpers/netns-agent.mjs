@@ -75,24 +75,27 @@ const actions = {
     connections.clear();
     return true;
   },
-  /** How many bytes come from a source in this time. */
+  /** How many bytes come from a source in this time, or a little more. */
   async download({ address, port, durationMs, timeoutMs }) {
+    const startedAt = performance.now();
     const socket = await connect(address, port, timeoutMs);
+    if (socket === undefined) throw new Error("there is no connection");
     let bytes = 0;
-    socket?.on("data", (data) => (bytes += data.length));
+    socket.on("data", (data) => (bytes += data.length));
     await new Promise((resolve) => setTimeout(resolve, durationMs));
-    socket?.destroy();
-    return bytes;
+    socket.destroy();
+    return { bytes, durationMs: performance.now() - startedAt };
   },
-  /** Sends to a sink for this time; the sink knows how much came. */
+  /** Sends to a sink for this time, or a little more, which is the answer; the sink knows how much came. */
   async upload({ address, port, durationMs, timeoutMs }) {
+    const startedAt = performance.now();
     const socket = await connect(address, port, timeoutMs);
-    if (socket === undefined) return false;
+    if (socket === undefined) throw new Error("there is no connection");
     streams.source(socket);
     await new Promise((resolve) => setTimeout(resolve, durationMs));
     // What is on its way is of no interest any more.
     socket.resetAndDestroy();
-    return true;
+    return performance.now() - startedAt;
   },
   sunk: async () => sunkBytes,
   async listen({ protocol, address, port, silent, group }) {

@@ -6,16 +6,41 @@
  * Only inside scripts/in-namespace, which gives it a /run/netns and a /sys of its own.
  */
 import assert from "node:assert/strict";
+import { AsyncLocalStorage } from "node:async_hooks";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
+import { FleetingdError } from "../../src/errors.ts";
 import { run } from "../../src/host/run.ts";
 import { waitFor } from "../../src/host/wait.ts";
 
 const NETNS_FOLDER = "/run/netns";
 const AGENT = fileURLToPath(new URL("netns-agent.mjs", import.meta.url));
-const NO_ANSWER_MS = 400;
+/** By a way that is shut no answer comes, however long it is waited for; by one that is open it does, however long that takes. */
+export const NO_ANSWER_MS = 400;
+const ANSWER_MS = 60_000;
+const patience = new AsyncLocalStorage<number>();
+const patienceMs = (): number => patience.getStore() ?? NO_ANSWER_MS;
+
+/** Probes in `work` wait until an answer comes: for ways that have to be open. */
+export function expectingAnswers<T>(work: () => Promise<T>): Promise<T> {
+  return patience.run(ANSWER_MS, work);
+}
+
+/** Whether a listener at `place` has heard something that ends so, after the first `known` that it had heard. */
+export function heardSince(place: Place, known: number, ending: string): Promise<boolean> {
+  return comesAbout(async () => (await place.received()).slice(known).some((line) => line.endsWith(ending)));
+}
+
+/** Whether this is so in the end. */
+export function comesAbout(holds: () => Promise<boolean>): Promise<boolean> {
+  const options = { timeoutMs: patienceMs(), intervalMs: 20, what: "what is to come about" };
+  return waitFor(async () => ((await holds()) ? true : undefined), options).catch((error: unknown) => {
+    if (error instanceof FleetingdError && error.code === "TIMEOUT") return false;
+    throw error;
+  });
+}
 
 /** Runs `ip` in the test's own namespace. */
 export async function ip(...args: string[]): Promise<string> {
@@ -30,6 +55,12 @@ export interface ProbeOptions {
   /** The source address to send from; the kernel's choice if it is left out. */
   from?: string;
   timeoutMs?: number;
+}
+
+export interface Transfer {
+  bytes: number;
+  /** On a busy machine it may have been more than was asked for. */
+  durationMs: number;
 }
 
 /** Something that can listen and probe: a namespace with an agent in it. */
@@ -55,10 +86,10 @@ export interface Place {
   /** Says something through a connection to an echo; the echo, or undefined if none comes. */
   say(endpoint: Endpoint, text: string): Promise<string | undefined>;
   hangUp(): Promise<void>;
-  /** How many bytes a source sends here in this time. */
-  download(endpoint: Endpoint, durationMs: number): Promise<number>;
-  /** Sends to a sink for this time; the sink's `sunk` says how much came there. */
-  upload(endpoint: Endpoint, durationMs: number): Promise<void>;
+  /** How many bytes a source sends here in this time, or a little more. */
+  download(endpoint: Endpoint, durationMs: number): Promise<Transfer>;
+  /** Sends to a sink for this time; the sink's `sunk` says how much came there. Answers with the time that it was. */
+  upload(endpoint: Endpoint, durationMs: number): Promise<number>;
   sunk(): Promise<number>;
   /** Whether an ICMP (or ICMPv6) echo is answered; `from` may be an address or an interface. */
   ping(address: string, from?: string): Promise<boolean>;
@@ -196,7 +227,7 @@ async function joinTaps(existing: string, fresh: string): Promise<ChildProcess> 
       assert.equal(child.exitCode, null, `QEMU could not join ${existing} and ${fresh}`);
       return (await readdir("/proc/sys/net/ipv4/conf")).includes(fresh) ? true : undefined;
     },
-    { timeoutMs: 20_000, intervalMs: 20, what: `QEMU to join ${existing} and ${fresh}` },
+    { timeoutMs: 60_000, intervalMs: 20, what: `QEMU to join ${existing} and ${fresh}` },
   );
   return child;
 }
@@ -254,28 +285,35 @@ async function openPlace(name: string, prefix: readonly string[]): Promise<Place
       return list.map(String);
     },
     tcp: async (endpoint, options = {}) =>
-      text(await ask("tcp", { timeoutMs: NO_ANSWER_MS, ...endpoint, ...options })),
+      text(await ask("tcp", { timeoutMs: patienceMs(), ...endpoint, ...options })),
     udp: async (endpoint, options = {}) =>
-      text(await ask("udp", { timeoutMs: NO_ANSWER_MS, payload: "hello", ...endpoint, ...options })),
+      text(await ask("udp", { timeoutMs: patienceMs(), payload: "hello", ...endpoint, ...options })),
     stream: async (kind, endpoint) => void (await ask("stream", { kind, ...endpoint })),
     connect: async (endpoint, count) =>
-      Number(await ask("connect", { timeoutMs: NO_ANSWER_MS * 2, count, ...endpoint })),
+      Number(await ask("connect", { timeoutMs: patienceMs() * 2, count, ...endpoint })),
     say: async (endpoint, said) =>
-      text(await ask("say", { timeoutMs: NO_ANSWER_MS * 2, text: said, ...endpoint })),
+      text(await ask("say", { timeoutMs: patienceMs() * 2, text: said, ...endpoint })),
     hangUp: async () => void (await ask("hangUp")),
     download: async (endpoint, durationMs) =>
-      Number(await ask("download", { timeoutMs: NO_ANSWER_MS, durationMs, ...endpoint })),
+      (await ask("download", { timeoutMs: ANSWER_MS, durationMs, ...endpoint })) as Transfer,
     upload: async (endpoint, durationMs) =>
-      void (await ask("upload", { timeoutMs: NO_ANSWER_MS, durationMs, ...endpoint })),
+      Number(await ask("upload", { timeoutMs: ANSWER_MS, durationMs, ...endpoint })),
     sunk: async () => Number(await ask("sunk")),
     async ping(address, from) {
       const source = from === undefined ? [] : ["-I", from];
       return (
-        (await runThere("ping", ["-n", "-c", "1", "-W", "0.5", ...source, address], [0, 1, 2])).exitCode === 0
+        (
+          await runThere(
+            "ping",
+            ["-n", "-c", "1", "-W", String(patienceMs() / 1000), ...source, address],
+            [0, 1, 2],
+          )
+        ).exitCode === 0
       );
     },
     async arping(address, device, from) {
-      const args = ["arping", "-c", "1", "-w", "1", "-I", device, "-s", from, address];
+      const seconds = Math.ceil(patienceMs() / 1000);
+      const args = ["arping", "-c", "1", "-w", String(seconds), "-I", device, "-s", from, address];
       return (await runThere("busybox", args, [0, 1])).exitCode === 0;
     },
     close: () => endChild(agent),

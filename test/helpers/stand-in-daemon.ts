@@ -141,6 +141,7 @@ function createService(world: World, groups: Set<string>): DaemonServer {
     }),
     status: unary("status", () => ({ json: "{}" })),
     drain: (call) => call.end(),
+    remove: unary("remove", () => ({})),
     events: (call) => call.end(),
     logs: (call) => call.end(),
     images: unary("images", () => ({ json: "{}" })),

@@ -26,7 +26,7 @@ export const STAND_IN_POOL = "ci";
 export const STAND_IN_SUBNET = parseVmSubnet("172.16.0.0/16");
 const MIB = 1024 ** 2;
 const DISK_MIB = 512;
-const SETTLE_MS = 30_000;
+const SETTLE_MS = 60_000;
 const LOCKS = [".images.lock", ".base.lock"];
 
 export interface StandInWorld {
@@ -130,7 +130,7 @@ async function createWorld(hypervisor: "QEMU" | "stand-in", diskMiB: number): Pr
           vm_disk_size_gb: 1,
           vm_memory_mb: 128,
           vm_subnet: STAND_IN_SUBNET.cidr,
-          boot_timeout: hypervisor === "QEMU" ? "60s" : "10s",
+          boot_timeout: "60s",
           // A stand-in has no memory to go on with.
           clone_mode: "boot",
           ...pool,

@@ -1,7 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { waitFor } from "../../src/host/wait.ts";
 
-const TIMEOUT_MS = 10_000;
+const TIMEOUT_MS = 60_000;
 
 /** Stops a process, and returns when each of its threads has stopped: one that runs goes on for a moment, and may answer. */
 export async function standStill(pid: number): Promise<void> {

@@ -1,7 +1,7 @@
 /** `fleetingd demo` as a new user runs it: what it shows, and that the host is as before, also when it is interrupted. */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { execa } from "execa";
 import { exists, listDirectory } from "../../src/host/files.ts";
@@ -40,7 +40,11 @@ describe("the demo", { skip: needsNamespace() }, () => {
   });
 
   const demo = () =>
-    execa(FLEETINGD, ["demo", "--directory", IMAGES], { all: true, reject: false, timeout: TIMEOUT_MS });
+    execa(FLEETINGD, ["demo", "--directory", relative(process.cwd(), IMAGES)], {
+      all: true,
+      reject: false,
+      timeout: TIMEOUT_MS,
+    });
 
   test("runs a job in each of two fresh VMs and says how long each part took", async () => {
     const { exitCode, all } = await demo();
@@ -69,13 +73,13 @@ describe("the demo", { skip: needsNamespace() }, () => {
 
   test("leaves the host as it was when it is interrupted", async () => {
     const running = demo();
-    let said = "";
-    running.all?.on("data", (text: Buffer) => (said += text.toString()));
-    // They may be up already: they are made while the snapshot is.
-    await waitFor(async () => (/VMs warm: \w/.test(said) ? true : undefined), {
+    // They are made while the snapshot is.
+    const vms = async (): Promise<number> =>
+      Number((await execa("pgrep", ["--full", "--count", "guest=fl-"], { reject: false })).stdout);
+    await waitFor(async () => ((await vms()) === 2 ? true : undefined), {
       timeoutMs: TIMEOUT_MS,
-      intervalMs: 20,
-      what: "VMs to be made",
+      intervalMs: 100,
+      what: "two VMs",
     });
     running.kill("SIGINT");
     const { exitCode, all } = await running;

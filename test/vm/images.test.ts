@@ -4,12 +4,14 @@ import { readdir, readFile, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { execa } from "execa";
-import type { GcReport, ImageList } from "../../src/api/images.ts";
+import type { output, ZodType } from "zod";
+import { gcReportSchema, imageListSchema } from "../../src/api/images.ts";
 import type { InstanceStatus } from "../../src/api/status.ts";
 import type { PluginClient } from "../../src/cli/demo/plugin-client.ts";
 import { removeTree } from "../../src/host/files.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import { listSnapshots } from "../../src/images/snapshots.ts";
+import { parseExactly } from "../helpers/command-line.ts";
 import { FLEETINGD, IMAGES, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
@@ -32,7 +34,8 @@ describe("a golden image that is too old", { skip: needsNamespace() }, () => {
     await first.stop();
     await makeOlder(old);
     daemon = await startTestDaemon({
-      pools: poolToml("default", { warm_instances: 1, prebuild_interval: "24h" }),
+      // A snapshot of the new image would be made for one VM.
+      pools: poolToml("default", { warm_instances: 1, prebuild_interval: "24h", clone_mode: "boot" }),
     });
     await daemon.untilWarm("default", 1);
     plugin = await daemon.attach({ pool: "default" });
@@ -47,9 +50,9 @@ describe("a golden image that is too old", { skip: needsNamespace() }, () => {
       if (goldenImage === made) await removeTree(directory);
   });
 
-  const ask = async <Answer>(...args: string[]): Promise<Answer> => {
+  const ask = async <T extends ZodType>(schema: T, ...args: string[]): Promise<output<T>> => {
     const { stdout } = await execa(FLEETINGD, ["--socket", daemon.socket, ...args, "--json"]);
-    return JSON.parse(stdout) as Answer;
+    return parseExactly(schema, stdout);
   };
 
   test("is made anew, and the idle VM replaced by one of the new image", async () => {
@@ -78,11 +81,11 @@ describe("a golden image that is too old", { skip: needsNamespace() }, () => {
     const job = (await daemon.status()).instances.find(({ id }) => id === claimed);
     assert.equal(job?.state, "ready");
     assert.equal(job?.goldenImage, old);
-    const { images } = await ask<ImageList>("images");
+    const { images } = await ask(imageListSchema, "images");
     const users = new Map(images.map(({ name, vms, current }) => [name, { vms, current }]));
     assert.deepEqual(users.get(old), { vms: 1, current: false });
     assert.deepEqual(users.get(made ?? ""), { vms: 1, current: true });
-    const { directories } = await ask<GcReport>("gc", "--dry-run");
+    const { directories } = await ask(gcReportSchema, "gc", "--dry-run");
     const doomed = directories.flatMap(({ removed }) => removed.map(({ path }) => path));
     assert.ok(!doomed.includes(join(IMAGES, "golden", old)), doomed.join(", "));
     assert.ok((await readdir(join(IMAGES, "golden"))).includes(old));
@@ -94,7 +97,7 @@ describe("a golden image that is too old", { skip: needsNamespace() }, () => {
       async () => ((await daemon.status()).instances.some(({ id }) => id === claimed) ? undefined : true),
       { timeoutMs: 60_000, intervalMs: 50, what: "the job's VM to be gone" },
     );
-    const { directories } = await ask<GcReport>("gc", "--dry-run");
+    const { directories } = await ask(gcReportSchema, "gc", "--dry-run");
     const doomed = directories.flatMap(({ removed }) => removed.map(({ path }) => path));
     assert.ok(doomed.includes(join(IMAGES, "golden", old)), doomed.join(", "));
   });

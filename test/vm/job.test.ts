@@ -10,7 +10,7 @@ import { waitFor } from "../../src/host/wait.ts";
 import { scopeWords, strippingWords } from "../../src/hypervisor/confinement.ts";
 import { logIn, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
-import { ip, openHost, openNeighbour, type Place } from "../helpers/netns.ts";
+import { expectingAnswers, ip, openHost, openNeighbour, type Place } from "../helpers/netns.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 
 const HOST = "203.0.113.2";
@@ -68,8 +68,10 @@ describe("a job's VM", { skip: needsNamespace() }, () => {
     return stdout.trim();
   };
   /** Whether a TCP connection from the VM works. */
-  const reaches = async (login: Login, address: string, port: number): Promise<boolean> =>
-    (await login.exec(`timeout 3 bash -c '</dev/tcp/${address}/${port}'`, TIMEOUT_MS)).exitCode === 0;
+  /** A way that is open may take its time. */
+  const reaches = async (login: Login, address: string, port: number, seconds = 3): Promise<boolean> =>
+    (await login.exec(`timeout ${seconds} bash -c '</dev/tcp/${address}/${port}'`, TIMEOUT_MS)).exitCode ===
+    0;
 
   test("is reported as running, with the address that the runner dials", async () => {
     const states = await plugin.update();
@@ -169,7 +171,7 @@ describe("a job's VM", { skip: needsNamespace() }, () => {
   });
 
   test("reaches the outside, which sees the host's address", async () => {
-    assert.ok(await reaches(first, OUTSIDE, PORT));
+    assert.ok(await reaches(first, OUTSIDE, PORT, 60));
     assert.equal(
       await output(first, `timeout 5 bash -c 'exec 3<>/dev/tcp/${OUTSIDE}/${PORT}; cat <&3'`),
       HOST,
@@ -185,14 +187,14 @@ describe("a job's VM", { skip: needsNamespace() }, () => {
   test("does not reach the host's services, but its gateway answers a ping", async () => {
     await host.listen("tcp", { address: "0.0.0.0", port: PORT });
     assert.equal(
-      (await outside.tcp({ address: HOST, port: PORT })) !== undefined,
+      (await expectingAnswers(() => outside.tcp({ address: HOST, port: PORT }))) !== undefined,
       true,
       "the service itself works",
     );
     const gateway = await output(first, "ip -4 route show default | awk '{print $3}'");
     assert.equal(await reaches(first, gateway, PORT), false);
     assert.equal(await reaches(first, HOST, PORT), false);
-    await output(first, `ping -c 1 -W 2 ${gateway}`);
+    await output(first, `ping -c 1 -W 60 ${gateway}`);
   });
 
   test("does not reach the metadata address", async () => {
@@ -200,7 +202,7 @@ describe("a job's VM", { skip: needsNamespace() }, () => {
     await outside.listen("tcp", { address: METADATA, port: PORT });
     await ip("route", "add", `${METADATA}/32`, "via", OUTSIDE);
     assert.notEqual(
-      await host.tcp({ address: METADATA, port: PORT }),
+      await expectingAnswers(() => host.tcp({ address: METADATA, port: PORT })),
       undefined,
       "the host itself reaches it",
     );
@@ -215,7 +217,7 @@ describe("a job's VM", { skip: needsNamespace() }, () => {
     );
     assert.notEqual(exitCode, 0);
     assert.ok((await outside.received()).every((line) => !line.includes(SPOOFED)));
-    assert.ok(await reaches(first, OUTSIDE, PORT), "its own address still works");
+    assert.ok(await reaches(first, OUTSIDE, PORT, 60), "its own address still works");
   });
 
   test("is gone after Decrease, and nothing else is", async () => {

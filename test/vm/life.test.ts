@@ -151,7 +151,7 @@ describe("while jobs run in VMs, the daemon", { skip: needsNamespace() }, () => 
     const { exitCode, stderr } = await inside.exec(fill, TIMEOUT_MS);
     inside.close();
     assert.equal(exitCode, 0, stderr);
-    await reload({ heartbeat_timeout: "10s" });
+    await reload({ heartbeat_timeout: "12s" });
     await until("the full VM to be gone", (all) => all.every(({ id }) => id !== idle?.id));
     await reload({});
     assert.match(
@@ -167,7 +167,7 @@ describe("while jobs run in VMs, the daemon", { skip: needsNamespace() }, () => 
       ({ group, state }) => group === null && state === "ready",
     );
     const pid = await qemuOf(idle?.id ?? "");
-    await reload({ heartbeat_timeout: "3s" });
+    await reload({ heartbeat_timeout: "12s" });
     await standStill(pid);
     await until("the silent VM to be gone", (all) => all.every(({ id }) => id !== idle?.id));
     await reload({});

@@ -12,7 +12,15 @@ import { SERVICE_ADDRESS } from "../../src/network/services.ts";
 import { logIn, poolToml, startTestDaemon, type TestDaemon } from "../helpers/daemon.ts";
 import { nameOf, PROBE, type Way } from "../helpers/guest-probe.ts";
 import { needsNamespace } from "../helpers/namespace.ts";
-import { ip, openHost, openNeighbour, openOurChains, type Place } from "../helpers/netns.ts";
+import {
+  expectingAnswers,
+  heardSince,
+  ip,
+  openHost,
+  openNeighbour,
+  openOurChains,
+  type Place,
+} from "../helpers/netns.ts";
 import { failOnLeaks } from "../helpers/suite.ts";
 
 const [HOST, OUTSIDE] = ["203.0.113.2", "203.0.113.1"];
@@ -21,6 +29,8 @@ const [METADATA, METADATA6] = ["169.254.169.254", "fd00:ec2::254"];
 const PREFIX6 = "2001:db8:1::/64";
 const [WEB, NAMED, ECHO, ALL] = [8080, 8443, 9000, 9004];
 const TIMEOUT_MS = 10 * 60_000;
+/** By a way that is open an answer comes; by one that is shut none has come for so long. */
+const [OPEN_SECONDS, SHUT_SECONDS] = [60, 6];
 const [OTHER_HOST, OTHER] = ["198.51.100.1", "198.51.100.2"];
 const [OTHER_HOST6, OTHER6] = ["2001:db8:e::1", "2001:db8:e::2"];
 const SUBNET = "172.16.120.0/24";
@@ -120,15 +130,15 @@ describe("the network of real VMs", { skip: needsNamespace() }, () => {
   const gatewayOf = (index: number, family: 4 | 6): Promise<string> =>
     output(index, `ip -${family} route show default | awk '{print $3; exit}'`);
 
-  /** Which of these ways lead somewhere, from inside a VM. */
-  const openWays = async (index: number, ways: readonly Way[]): Promise<string[]> => {
+  /** Which of these ways lead somewhere, from inside a VM: by those that have to, an answer is waited for as long as it takes. */
+  const openWays = async (index: number, ways: readonly Way[], seconds = SHUT_SECONDS): Promise<string[]> => {
     const words = ways.map(({ protocol, address, port = 0 }) => `'${protocol} ${address} ${port}'`);
-    const answers = await output(index, `sudo -n perl /tmp/probe ${words.join(" ")}`);
+    const answers = await output(index, `sudo -n perl /tmp/probe ${seconds} ${words.join(" ")}`);
     assert.equal(answers.length, ways.length);
     return ways.filter((_, at) => answers[at] === "1").map((way) => nameOf(way));
   };
-  const tcp = async (address: string, port: number): Promise<boolean> =>
-    (await openWays(0, [{ to: "", protocol: "tcp", address, port }])).length === 1;
+  const tcp = async (address: string, port: number, seconds?: number): Promise<boolean> =>
+    (await openWays(0, [{ to: "", protocol: "tcp", address, port }], seconds)).length === 1;
 
   /** All ways that a VM has, and all that it must not have. */
   const waysOf = async (index: number): Promise<{ open: Way[]; shut: Way[] }> => {
@@ -198,14 +208,18 @@ describe("the network of real VMs", { skip: needsNamespace() }, () => {
       const [to, family] = from.includes(":") ? [OUTSIDE6, "-6"] : [OUTSIDE, "-4"];
       await output(0, `sudo -n perl /tmp/probe 'from ${to} ${WEB} ${family} ${from} ${round}'`);
     }
-    const heard = await outside.received();
-    return sources.filter((from) => heard.some((line) => line.endsWith(`${round} from ${from}`)));
+    const heard: string[] = [];
+    for (const from of sources) if (await heardSince(outside, 0, `${round} from ${from}`)) heard.push(from);
+    return heard;
   };
 
   test("every way that is open to a VM, and every way that is shut, from both at once", async () => {
     const tables = [await waysOf(0), await waysOf(1)];
     const found = await Promise.all(
-      tables.map(async ({ open, shut }, index) => [await openWays(index, open), await openWays(index, shut)]),
+      tables.map(async ({ open, shut }, index) => [
+        await openWays(index, open, OPEN_SECONDS),
+        await openWays(index, shut),
+      ]),
     );
     for (const [index, { open }] of tables.entries()) assert.deepEqual(found[index], [open.map(nameOf), []]);
     assert.deepEqual(await waysIn(), []);
@@ -215,11 +229,15 @@ describe("the network of real VMs", { skip: needsNamespace() }, () => {
   test("control: with our chains open, all of these probes succeed", async () => {
     await openOurChains();
     const { shut } = await waysOf(0);
-    const found = [await openWays(0, shut), await waysIn(), await heardSources("control")];
+    const found = [
+      await openWays(0, shut, OPEN_SECONDS),
+      await expectingAnswers(waysIn),
+      await expectingAnswers(() => heardSources("control")),
+    ];
     await run("nft", ["delete", "table", "inet", "fleetingd"]);
     const isBack = async () =>
       (await run("nft", ["list", "tables"])).stdout.includes("table inet fleetingd\n") ? true : undefined;
-    await waitFor(isBack, { timeoutMs: 20_000, intervalMs: 100, what: "the rules" });
+    await waitFor(isBack, { timeoutMs: 60_000, intervalMs: 100, what: "the rules" });
     assert.deepEqual(found[0], shut.map(nameOf));
     assert.deepEqual([found[1]?.length, found[2]?.length], [6, 4]);
     assert.deepEqual(await openWays(0, shut), []);
@@ -227,7 +245,7 @@ describe("the network of real VMs", { skip: needsNamespace() }, () => {
 
   test("the outside sees the host's IPv4 address, and the VM's own IPv6 address", async () => {
     const seenAt = (address: string) =>
-      output(0, `timeout 5 bash -c 'exec 3<>/dev/tcp/${address}/${WEB}; cat <&3'`);
+      output(0, `timeout 60 bash -c 'exec 3<>/dev/tcp/${address}/${WEB}; cat <&3'`);
     assert.match(await seenAt(OUTSIDE), new RegExp(`${HOST}$`));
     assert.equal(await seenAt(OUTSIDE6), await addressOf(0, 6));
   });
@@ -235,14 +253,12 @@ describe("the network of real VMs", { skip: needsNamespace() }, () => {
   test("a policy that is loaded again cuts what it forbids, and nothing else", async () => {
     await output(
       0,
-      `nohup bash -c 'exec 3<>/dev/tcp/${OUTSIDE}/${ECHO}; while read -r line; do echo "$line" >&3; head -n 1 <&3; done < <(tail -f /tmp/say) >/tmp/said' >/dev/null 2>&1 </dev/null & touch /tmp/say; sleep 1`,
+      `touch /tmp/say; nohup bash -c 'exec 3<>/dev/tcp/${OUTSIDE}/${ECHO}; while read -r line; do echo "$line" >&3; head -n 1 <&3; done < <(tail -n +1 -f /tmp/say) >/tmp/said' >/dev/null 2>&1 </dev/null &`,
     );
+    /** Whether it comes back: it has to, so there is no hurry. */
     const says = async (word: string): Promise<boolean> => {
       await output(0, `echo ${word} >>/tmp/say`);
-      return succeeds(
-        0,
-        `for i in $(seq 30); do grep -qx ${word} /tmp/said && exit 0; sleep 0.1; done; exit 1`,
-      );
+      return succeeds(0, `timeout 60 sh -c 'until grep -qx ${word} /tmp/said; do sleep 0.2; done'`);
     };
     assert.ok(await says("one"));
     await reload({ egress: "none", egress_allow: [`${OUTSIDE} tcp/${ECHO}`] });
@@ -251,7 +267,7 @@ describe("the network of real VMs", { skip: needsNamespace() }, () => {
     assert.equal(await tcp(OUTSIDE6, WEB), false);
     await reload({});
     assert.ok(await says("three"));
-    assert.ok(await tcp(OUTSIDE, WEB));
+    assert.ok(await tcp(OUTSIDE, WEB, OPEN_SECONDS));
   });
 
   async function reload(more: Record<string, unknown>): Promise<void> {
@@ -264,7 +280,7 @@ describe("the network of real VMs", { skip: needsNamespace() }, () => {
     const count = loaded();
     daemon.process.kill("SIGHUP");
     await waitFor(async () => (loaded() > count ? true : undefined), {
-      timeoutMs: 20_000,
+      timeoutMs: 60_000,
       intervalMs: 50,
       what: "the configuration to be loaded again",
     });

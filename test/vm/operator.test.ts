@@ -5,8 +5,9 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { execa } from "execa";
 import { logEntrySchema, loggedEventSchema, timelineSchema } from "../../src/api/events.ts";
-import { imageListSchema } from "../../src/api/images.ts";
+import { gcReportSchema, imageListSchema } from "../../src/api/images.ts";
 import { instancesSchema, statusSchema, whySchema } from "../../src/api/status.ts";
+import { reportSchema } from "../../src/doctor/finding.ts";
 import { waitFor } from "../../src/host/wait.ts";
 import type { LogLevel } from "../../src/log.ts";
 import { recordSchema } from "../../src/pool/instance.ts";
@@ -112,6 +113,28 @@ describe("an operator and a real VM", { skip: needsNamespace() }, () => {
     await top.untilShows(/^ended> ?$/m);
   });
 
+  test("has the host examined and its images looked through beside it", async () => {
+    const ask = async (...command: string[]) => {
+      const [program = "", ...args] = words(...command);
+      return execa(program, args, { reject: false });
+    };
+    const { stdout, exitCode } = await ask("doctor", "--json", "--runner-config", "/nowhere");
+    const { verdict, findings } = parseExactly(reportSchema, stdout);
+    assert.equal(exitCode, { ok: 0, warn: 1, fail: 2 }[verdict]);
+    const wellIn = (area: string): string[] =>
+      findings.flatMap((one) => (one.area === area && one.verdict === "ok" ? [one.message] : []));
+    for (const area of ["configuration", "programs", "nftables", "pools", "image", "daemon"])
+      assert.ok(wellIn(area).length > 0, `${area}: ${stdout}`);
+    // The directory is other tests' as well: their images must stay, and clones that they left keep it from being looked at.
+    const collected = await ask("gc", "--dry-run", "--json");
+    const { dryRun, directories } = parseExactly(gcReportSchema, collected.stdout);
+    assert.deepEqual([dryRun, directories.length], [true, 1]);
+    assert.equal(collected.exitCode, directories[0]?.skipped === null ? 0 : 1);
+    const { goldenImage } = (await daemon.status()).instances[0] ?? assert.fail("there is no VM");
+    const doomed = directories.flatMap(({ removed }) => removed.map(({ path }) => path));
+    assert.ok(goldenImage !== null && !doomed.some((path) => path.includes(goldenImage)), doomed.join());
+  });
+
   test("reads what its kernel complains of, and what it prints", async () => {
     await cli("ssh", id, "--", "echo '<3>an odd machine' | sudo tee /dev/kmsg");
     assert.match(await cli("console", id), /\] an odd machine$/m);
@@ -206,6 +229,15 @@ describe("an operator and a real VM", { skip: needsNamespace() }, () => {
       await terminal.untilShows(/^ended> ?$/m);
       await assert.rejects(cli("ssh", id, "true"), { exitCode: 1, stderr: /there is no instance/ });
     });
+  });
+
+  test("has another one removed that nobody has asked for", async () => {
+    const next = await eventually("the next one", async () => (await daemon.status()).instances[0]?.id);
+    assert.equal(await cli("remove", next), `${next} is being removed.`);
+    await eventually("its end", async () => !(await cli("ps")).includes(next) || undefined);
+    const { outcome } = parseExactly(timelineSchema, await cli("explain", next, "--json"));
+    assert.equal(outcome, "It is gone: somebody removed it by the daemon's socket.");
+    await assert.rejects(cli("remove", next), { exitCode: 1, stderr: /there is no instance .*fleetingd ps/ });
   });
 
   test("is told its life, by explain, events and logs", async () => {

@@ -199,14 +199,17 @@ describe("VMs that go on from a snapshot", { skip: needsNamespace() }, () => {
     }
   });
 
-  test("share the memory that they have not written to, and never write to the file", async () => {
+  test("share the kernel, and the memory that they have not written to, and never write to the file", async () => {
     const { snapshot: name } = (await poolStatus()).clones;
     const snapshot = await findSnapshot(IMAGES, name ?? "");
-    assert.ok(snapshot);
+    assert.ok(snapshot?.kernelPath);
+    const kernelPath = await realpath(snapshot.kernelPath);
     for (const id of ids) {
       const record = JSON.parse(await readFile(join(running().directory, "vms", id, "record.json"), "utf8"));
       const pid = parseLocalData(id, record.data)?.process?.pid ?? assert.fail("no process");
-      const kib = memoryOf(await readFile(`/proc/${pid}/smaps`, "utf8"), await realpath(snapshot.memoryPath));
+      const smaps = await readFile(`/proc/${pid}/smaps`, "utf8");
+      assert.match(smaps, new RegExp(` ${kernelPath}$`, "m"), `${id} has a kernel of its own`);
+      const kib = memoryOf(smaps, await realpath(snapshot.memoryPath));
       assert.ok(kib.shared > 0, `${id} shares nothing`);
       assert.ok(kib.private < (512 * 1024) / 2, `${id} has ${kib.private} KiB of its own`);
     }

@@ -169,7 +169,7 @@ describe("images", { skip: needsNamespace() }, () => {
 
   test("stay while another process works on them", async () => {
     await golden("unused", DAY_MS);
-    await withLock(join(disks, ".images.lock"), { timeoutMs: 1_000 }, async () => {
+    await withLock(join(disks, ".images.lock"), { timeoutMs: MINUTE_MS }, async () => {
       const { stderr, exitCode } = await ask(gcReportSchema, "gc");
       assert.match(stderr, /another process, or a prebuild, works on this directory's images/);
       assert.equal(exitCode, 1);

@@ -33,6 +33,7 @@ describe("the daemon's socket", { skip: needsNamespace() }, () => {
       poolFor: notAsked,
       prebuild: notAsked,
       drain: notAsked,
+      remove: notAsked,
       collectGarbage: notAsked,
       metrics: notAsked,
       onCall: () => undefined,

@@ -6,6 +6,7 @@ import {
   mkdtemp,
   open,
   readdir,
+  readFile,
   rm,
   stat,
   statfs,
@@ -170,8 +171,10 @@ for (const { name, make, sizeMiB, format } of FILE_SYSTEMS) {
         await qemuIo(parts.disk.format, parts.disk.path, "write -P 0x22 8192 4096");
         await writeFile(parts.memoryPath, Buffer.alloc(MIB, "memory"));
         await writeFile(join(parts.stateDirectory, "devices"), "state");
+        await writeFile(parts.kernelPath, "kernel");
       });
       assert.deepEqual(await listSnapshots(directory), [snapshot]);
+      assert.equal(await readFile(snapshot.kernelPath ?? "", "utf8"), "kernel");
       const clone = await createClone(snapshot, join(directory, "of-a-snapshot"));
       assert.equal(clone.format, format);
       await qemuIo(format, clone.path, "read -P 0x22 8192 4096");

@@ -7,7 +7,7 @@ import { detectForeignFirewalls } from "../../../src/network/foreign-firewalls.t
 import { parseVmSubnet, slotNetwork } from "../../../src/network/slots.ts";
 import { iptables } from "../../helpers/debian-programs.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
-import { openGuest, openHost, openNeighbour, type Place } from "../../helpers/netns.ts";
+import { expectingAnswers, openGuest, openHost, openNeighbour, type Place } from "../../helpers/netns.ts";
 import { failOnLeaks } from "../../helpers/suite.ts";
 
 const [HOST, OUTSIDE] = ["203.0.113.1", "203.0.113.2"] as const;
@@ -92,13 +92,13 @@ describe("beside other firewalls", { skip: needsNamespace() }, () => {
 
   test("without any of them there is nothing to say", async () => {
     assert.deepEqual(await detectForeignFirewalls(subnet), []);
-    assert.equal(await reaches(), true);
+    assert.equal(await expectingAnswers(reaches), true);
   });
 
   test("Docker's rules keep VMs in until its own chain lets them out, and stay as they are", async () => {
     await iptables("iptables-restore", [], DOCKER);
     assert.equal(await reaches(), false);
-    assert.equal(await isReached(), true, "the host's own way in");
+    assert.equal(await expectingAnswers(isReached), true, "the host's own way in");
     const advice = await detectForeignFirewalls(subnet);
     assert.match(advice.join(), /^Docker has set the policy/);
     const commands = shown(advice);
@@ -108,8 +108,8 @@ describe("beside other firewalls", { skip: needsNamespace() }, () => {
       await iptables(program, args);
     }
     assert.deepEqual(await detectForeignFirewalls(subnet), [], "what was done needs no advice");
-    assert.equal(await reaches(), true);
-    assert.equal(await isReached(), true);
+    assert.equal(await expectingAnswers(reaches), true);
+    assert.equal(await expectingAnswers(isReached), true);
     // No traffic from here on: their counters are theirs, too.
     const before = await theirs();
     const ruleset = (await run("nft", ["-a", "list", "table", "ip", "filter"])).stdout;
@@ -131,8 +131,8 @@ describe("beside other firewalls", { skip: needsNamespace() }, () => {
       () => iptables("iptables", ["-F"]),
     ]) {
       await again();
-      assert.equal(await reaches(), true);
-      assert.equal(await isReached(), true);
+      assert.equal(await expectingAnswers(reaches), true);
+      assert.equal(await expectingAnswers(isReached), true);
     }
   });
 
@@ -146,7 +146,7 @@ describe("beside other firewalls", { skip: needsNamespace() }, () => {
     const input = rules.map((rule) => `add rule inet mine forward ${rule}\n`).join("");
     await run("nft", ["-f", "-"], { input });
     assert.deepEqual(await detectForeignFirewalls(subnet), []);
-    assert.equal(await reaches(), true);
-    assert.equal(await isReached(), true);
+    assert.equal(await expectingAnswers(reaches), true);
+    assert.equal(await expectingAnswers(isReached), true);
   });
 });

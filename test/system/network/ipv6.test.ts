@@ -8,8 +8,12 @@ import { DEFAULT_POLICY } from "../../../src/network/policy.ts";
 import { parseVmSubnet, parseVmSubnet6, slotNetwork } from "../../../src/network/slots.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
 import {
+  comesAbout,
+  expectingAnswers,
   GUEST_DEVICE,
+  heardSince,
   ip,
+  NO_ANSWER_MS,
   openGuest,
   openHost,
   openNeighbour,
@@ -89,27 +93,30 @@ describe("IPv6", { skip: needsNamespace() }, () => {
   });
 
   describe("open", () => {
-    test("the outside: with the host's address from a local prefix, with its own from a routed one", async () => {
-      for (const probe of ["tcp", "udp"] as const) {
-        assert.equal(await guest("alice")[probe]({ address: OUTSIDE, port: WEB }), HOST);
-        assert.equal(await guest("bob")[probe]({ address: OUTSIDE, port: WEB }), six(bob).address);
-      }
-      for (const name of ["alice", "bob"]) assert.equal(await guest(name).ping(OUTSIDE), true);
-    });
+    test("the outside: with the host's address from a local prefix, with its own from a routed one", () =>
+      expectingAnswers(async () => {
+        for (const probe of ["tcp", "udp"] as const) {
+          assert.equal(await guest("alice")[probe]({ address: OUTSIDE, port: WEB }), HOST);
+          assert.equal(await guest("bob")[probe]({ address: OUTSIDE, port: WEB }), six(bob).address);
+        }
+        for (const name of ["alice", "bob"]) assert.equal(await guest(name).ping(OUTSIDE), true);
+      }));
 
-    test("the gateway by echo, and the host's own way in", async () => {
-      for (const [name, network] of Object.entries({ alice, bob })) {
-        assert.equal(await guest(name).ping(six(network).gateway), true);
-        assert.equal(await host.ping(six(network).address), true);
-        assert.equal(await host.tcp({ address: six(network).address, port: WEB }), six(network).gateway);
-      }
-    });
+    test("the gateway by echo, and the host's own way in", () =>
+      expectingAnswers(async () => {
+        for (const [name, network] of Object.entries({ alice, bob })) {
+          assert.equal(await guest(name).ping(six(network).gateway), true);
+          assert.equal(await host.ping(six(network).address), true);
+          assert.equal(await host.tcp({ address: six(network).address, port: WEB }), six(network).gateway);
+        }
+      }));
 
-    test("both families count", async () => {
-      const before = (await fabric.counters()).get(bob.tapName)?.sentPackets ?? 0;
-      await guest("bob").ping(OUTSIDE);
-      assert.ok(((await fabric.counters()).get(bob.tapName)?.sentPackets ?? 0) > before);
-    });
+    test("both families count", () =>
+      expectingAnswers(async () => {
+        const before = (await fabric.counters()).get(bob.tapName)?.sentPackets ?? 0;
+        await guest("bob").ping(OUTSIDE);
+        assert.ok(((await fabric.counters()).get(bob.tapName)?.sentPackets ?? 0) > before);
+      }));
   });
 
   /** Ways that must be shut; each says whether it was open. */
@@ -129,21 +136,24 @@ describe("IPv6", { skip: needsNamespace() }, () => {
     "an answer of a DHCP server": async () => {
       const before = (await outside.received()).length;
       await guest("bob").run("perl", "-e", SEND_FROM_PORT, "67", OUTSIDE, String(WEB), "offer");
-      return (await outside.received()).slice(before).some((line) => line.endsWith("offer"));
+      return heardSince(outside, before, "offer");
     },
     "a router advertisement": async () => {
       await ip("-6", "route", "flush", "dev", bob.tapName, "proto", "ra");
       await guest("bob").run("perl", "-e", ADVERTISE, GUEST_DEVICE);
-      return (await ip("-6", "route", "show", "proto", "ra")).includes(bob.tapName);
+      return comesAbout(async () => (await ip("-6", "route", "show", "proto", "ra")).includes(bob.tapName));
     },
   };
 
   async function arrivesFrom(address: string): Promise<boolean> {
     const [place, count] = [guest("bob"), (await outside.received()).length];
     await place.ip("address", "add", `${address}/128`, "dev", GUEST_DEVICE, "nodad");
-    await place.udp({ address: OUTSIDE, port: WEB }, { from: address, payload: "spoofed" });
+    await place.udp(
+      { address: OUTSIDE, port: WEB },
+      { from: address, payload: "spoofed", timeoutMs: NO_ANSWER_MS },
+    );
     await place.ip("address", "delete", `${address}/128`, "dev", GUEST_DEVICE);
-    return (await outside.received()).slice(count).some((line) => line.endsWith("spoofed"));
+    return heardSince(outside, count, "spoofed");
   }
 
   describe("shut", () => {
@@ -193,7 +203,7 @@ describe("IPv6", { skip: needsNamespace() }, () => {
       await outside.ip("route", "add", local.cidr, "via", HOST);
     });
     for (const [name, isOpen] of Object.entries(ways)) {
-      test(name, async () => assert.equal(await isOpen(), true));
+      test(name, async () => assert.equal(await expectingAnswers(isOpen), true));
     }
   });
 });

@@ -10,6 +10,7 @@ import { GATEWAY_MAC } from "../../../src/network/taps.ts";
 import { ethernet, ipv4, sendFrames, tooLarge, udp } from "../../helpers/frames.ts";
 import { needsNamespace } from "../../helpers/namespace.ts";
 import {
+  expectingAnswers,
   ip,
   openGuest,
   openHost,
@@ -55,10 +56,12 @@ describe("path MTU discovery", { skip: needsNamespace() }, () => {
         await complain?.();
         return (await from.ip("route", "get", to)).includes(`mtu ${mtu}`) ? (true as const) : undefined;
       },
-      { timeoutMs: 30_000, intervalMs: 50, what: `packets of ${mtu} bytes from ${from.name} to ${to}` },
+      { timeoutMs: 60_000, intervalMs: 50, what: `packets of ${mtu} bytes from ${from.name} to ${to}` },
     );
 
   before(async () => {
+    // Another file's connections may be between the same addresses and ports.
+    await run("conntrack", ["-F"]);
     host = await openHost();
     outside = await openNeighbour("outside", "egress0", [HOST, OUTSIDE]);
     far = await openNamespace("far");
@@ -122,7 +125,7 @@ describe("path MTU discovery", { skip: needsNamespace() }, () => {
   };
 
   test("the outside hears it of its answers to a VM", async () => {
-    assert.equal(await guest.udp({ address: OUTSIDE, port: PORT }), HOST);
+    assert.equal(await expectingAnswers(() => guest.udp({ address: OUTSIDE, port: PORT })), HOST);
     const port = await portOf(alice.address, OUTSIDE);
     // Of each datagram that is too large: nobody promises that one complaint arrives.
     await untilMtu(outside, HOST, SMALL_MTU, () => complain(OUTSIDE, PORT, port));
@@ -134,7 +137,7 @@ describe("path MTU discovery", { skip: needsNamespace() }, () => {
     await waitFor(
       async () => ((await guest.received()).some((line) => line.endsWith("hello")) ? true : undefined),
       {
-        timeoutMs: 10_000,
+        timeoutMs: 60_000,
         intervalMs: 50,
         what: "the VM to hear the host",
       },

@@ -56,7 +56,7 @@ describe("metrics of a daemon", { skip: needsNamespace() }, () => {
     const group = await attachGroup(daemon.client, { pool: STAND_IN_POOL });
     assert.equal(await group.increase(5), 3);
     await waitFor(async () => ((await group.running()).length === 3 ? true : undefined), {
-      timeoutMs: 20_000,
+      timeoutMs: 60_000,
       intervalMs: 20,
       what: "three instances",
     });
@@ -66,7 +66,7 @@ describe("metrics of a daemon", { skip: needsNamespace() }, () => {
         const text = await scrape();
         return value(text, 'fleetingd_instances_deleted_total{pool="ci"}') === 3 ? true : undefined;
       },
-      { timeoutMs: 20_000, intervalMs: 50, what: "three deletions" },
+      { timeoutMs: 60_000, intervalMs: 50, what: "three deletions" },
     );
     const args = ["--config", join(daemon.directory, "config.toml"), "metrics"];
     const { stdout: text } = await execa(FLEETINGD, args);

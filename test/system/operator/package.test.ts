@@ -174,11 +174,14 @@ describe("a release", { skip: lacksTools }, () => {
         assert.doesNotMatch((await run("ip", ["-o", "link"])).stdout, /fltap/);
         assert.equal((await run("nft", ["list", "tables"])).stdout, "");
         assert.ok(await exists(join(root, "etc/fleetingd/config.toml")));
+        assert.match(await says("getent", "group", "fleetingd"), /^fleetingd:/, "the group stays");
         assert.deepEqual(await readdir(join(root, "var/lib/fleetingd/clones")), []);
         assert.equal((await readdir(join(root, "var/lib/fleetingd/golden"))).length > 0, true, "images stay");
         await says("dpkg", "--purge", "fleetingd");
         const left = await says("find", "/etc", "/usr", "/var/lib", "-name", "*fleeting*", "-print");
         assert.equal(left, "");
+        const group = await chroot("getent", "group", "fleetingd");
+        assert.deepEqual([group.exitCode, group.all], [2, ""], "the group goes");
       });
     });
   }

@@ -15,7 +15,7 @@ import { openTerminal, type Terminal } from "../../helpers/terminal.ts";
 
 failOnLeaks();
 
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 60_000;
 const NOBODY = 65_534;
 
 describe("an operator", { skip: needsNamespace() }, () => {

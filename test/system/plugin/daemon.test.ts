@@ -6,7 +6,7 @@ import { after, describe, test } from "node:test";
 import { status as Status } from "@grpc/grpc-js";
 import { type ConnectorConfig, State } from "../../../src/gen/fleeting.ts";
 import { InstanceState } from "../../../src/gen/fleetingd.ts";
-import { sleep } from "../../../src/host/wait.ts";
+import { sleep, waitFor } from "../../../src/host/wait.ts";
 import {
   createWorld,
   type StandInDaemon,
@@ -32,7 +32,10 @@ const NO_CONNECTOR: ConnectorConfig = {
   protocolPort: 0n,
 };
 
-describe("the plugin and the daemon", async () => {
+/** Each has a plugin and a daemon of its own, and some only wait. */
+const AT_ONCE = 4;
+
+describe("the plugin and the daemon", { concurrency: AT_ONCE }, async () => {
   const directory = await mkdtemp(join(tmpdir(), "plugin-daemon-"));
   after(() => rm(directory, { recursive: true }));
   let sockets = 0;
@@ -276,8 +279,11 @@ describe("the plugin and the daemon", async () => {
       await host.end();
       assert.equal(world.instances.size, 1);
       assert.ok(!world.calls.includes("decrease"));
-      await sleep(50);
-      assert.equal(daemon().groups.size, 0);
+      await waitFor(async () => (daemon().groups.size === 0 ? true : undefined), {
+        timeoutMs: 60_000,
+        intervalMs: 10,
+        what: "the group to be given up",
+      });
     });
   });
 

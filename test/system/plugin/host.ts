@@ -31,7 +31,7 @@ import { callUnary } from "../../../src/host/grpc.ts";
 import { waitFor, withTimeout } from "../../../src/host/wait.ts";
 
 export const PLUGIN = fileURLToPath(new URL("../../../bin/fleeting-plugin-fleetingd", import.meta.url));
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 60_000;
 
 /** What GitLab Runner sets; nothing else of the tests' own environment reaches the plugin but PATH and the Node to use. */
 export const HOST_ENV: Readonly<Record<string, string>> = {
