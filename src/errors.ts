@@ -56,3 +56,12 @@ export function systemErrorCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || !("code" in error)) return undefined;
   return typeof error.code === "string" ? error.code : undefined;
 }
+
+/**
+ * Whether `file` could not be started because there is no such program. Where a folder of PATH may not be searched, as one of root's
+ * by another user, a name that is found nowhere is refused with EACCES (execvp(3)).
+ */
+export function isMissingProgram(error: unknown, file: string): boolean {
+  const code = systemErrorCode(error);
+  return code === "ENOENT" || (code === "EACCES" && !file.includes("/"));
+}

@@ -1,7 +1,7 @@
 /** Programs that run beside this one and end with it; `run` is for those that are waited for. */
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
 import { once } from "node:events";
-import { FleetingdError, systemErrorCode } from "../errors.ts";
+import { FleetingdError, isMissingProgram } from "../errors.ts";
 import { withTimeout } from "./wait.ts";
 
 export type { ChildProcess } from "node:child_process";
@@ -19,7 +19,7 @@ export async function startChild(
     await once(child, "spawn");
     return child;
   } catch (error) {
-    const code = systemErrorCode(error) === "ENOENT" ? "MISSING_PROGRAM" : "COMMAND_FAILED";
+    const code = isMissingProgram(error, file) ? "MISSING_PROGRAM" : "COMMAND_FAILED";
     throw new FleetingdError(code, `could not start ${file}`, { cause: error });
   }
 }

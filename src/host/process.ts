@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { type FileHandle, open, readFile } from "node:fs/promises";
-import { FleetingdError, systemErrorCode } from "../errors.ts";
+import { FleetingdError, isMissingProgram, systemErrorCode } from "../errors.ts";
 import { readProc } from "./proc.ts";
 import { sleep } from "./wait.ts";
 
@@ -60,10 +60,8 @@ export async function spawnDetached(
     try {
       await once(child, "spawn");
     } catch (error) {
-      const missing = systemErrorCode(error) === "ENOENT";
-      throw new FleetingdError(missing ? "MISSING_PROGRAM" : "COMMAND_FAILED", `could not start ${file}`, {
-        cause: error,
-      });
+      const code = isMissingProgram(error, file) ? "MISSING_PROGRAM" : "COMMAND_FAILED";
+      throw new FleetingdError(code, `could not start ${file}`, { cause: error });
     }
     child.unref();
     const identity = child.pid === undefined ? undefined : await identifyProcess(child.pid);

@@ -1,6 +1,6 @@
 /** Runs other programs: argument vectors only, always with a deadline, always reaped. */
 import { execa } from "execa";
-import { FleetingdError, systemErrorCode } from "../errors.ts";
+import { FleetingdError, isMissingProgram, systemErrorCode } from "../errors.ts";
 
 export interface RunOptions {
   /** How long the program may take; it is killed after that. Default 30 s. */
@@ -87,7 +87,7 @@ function failure(file: string, args: readonly string[], result: Outcome, timeout
     );
   }
   if (result.isCanceled) return new FleetingdError("CANCELLED", `cancelled: ${command}`, { cause });
-  if (systemErrorCode(result) === "ENOENT" && result.exitCode === undefined) {
+  if (isMissingProgram(result, file) && result.exitCode === undefined) {
     return new FleetingdError("MISSING_PROGRAM", `the program ${file} was not found on PATH`, {
       hint: `Install the package that has ${file}.`,
       cause,
