@@ -24,6 +24,19 @@ export const PLUGIN = join(ROOT, "bin", "fleeting-plugin-fleetingd");
 /** Images are kept here from one run to the next: to build them takes minutes under emulation. */
 export const IMAGES = process.env["FLEETINGD_TEST_IMAGES"] ?? join(ROOT, ".cache", "images");
 
+// Where tests have failed: nothing else is left of a daemon by then.
+const daemonLogs: (() => string)[] = [];
+process.once("exit", () => {
+  if (!process.exitCode) return;
+  for (const log of daemonLogs) {
+    const bad = log()
+      .split("\n")
+      .filter((line) => / (warn|error) /.test(line))
+      .slice(-MOST_LINES_TOLD);
+    process.stdout.write(`a daemon of these tests said:\n${bad.join("\n")}\n`);
+  }
+});
+
 export interface TestDaemon {
   readonly directory: string;
   readonly socket: string;
@@ -64,6 +77,7 @@ export interface TestDaemonOptions {
 
 const START_TIMEOUT_MS = 60_000;
 const VM_TIMEOUT_MS = 15 * 60_000;
+const MOST_LINES_TOLD = 60;
 const PREBUILD_TIMEOUT_MS = 30 * 60_000;
 
 /** A pool of small VMs, as TOML; `more` is added to it. */
@@ -77,8 +91,9 @@ export function poolToml(name: string, more: Readonly<Record<string, unknown>> =
     max_instances: 8,
     // The images in the cache may be of any age.
     prebuild_interval: "0s",
-    // Beside other tests on a small machine a boot may take many times as long.
+    // Beside other tests on a small machine a boot or a reboot may take many times as long.
     boot_timeout: "15m",
+    heartbeat_timeout: "15m",
     ...more,
   };
   return tableToml(`pools.${name}`, keys);
@@ -120,6 +135,7 @@ export async function startTestDaemon(options: TestDaemonOptions): Promise<TestD
     env: { ...process.env, ...options.env },
   });
   const log = (): string => output.read();
+  daemonLogs.push(log);
   await waitFor(
     async () => {
       if (child.exitCode !== null || child.signalCode !== null)
