@@ -85,6 +85,22 @@ describe("Incus", { skip: needsNamespace() }, () => {
     patienceMs: 60_000,
   });
 
+  test("what instances are made of and is not there is told at once, all of it", async () => {
+    const examine = async (more: Partial<IncusConfig>): Promise<void> => {
+      const cloud = await openIncus({ ...config, ...more }, silentLogger);
+      await cloud.examine?.(AbortSignal.timeout(60_000)).finally(() => cloud.close?.());
+    };
+    await examine({});
+    const [fingerprint = ""] = (await server.inside("incus image list --format csv --columns F")).split("\n");
+    await examine({ image: fingerprint, storagePool: "default" });
+    await examine({ image: "images:debian/12/cloud" });
+    await assert.rejects(examine({ image: "nope", profiles: ["default", "none"], storagePool: "no" }), {
+      code: "INVALID_CONFIG",
+      message:
+        "there is no image nope (image); there is no profile none (profiles); there is no storage pool no (storage_pool)",
+    });
+  });
+
   test("what the how-to says gives access to one project, and to no other", async () => {
     const [certificate = "", access = ""] = await shellBlocks("incus.md");
     const directory = dirname(server.serverCertificate);

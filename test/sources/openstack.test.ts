@@ -417,6 +417,18 @@ describe("OpenStack", () => {
       );
     });
   });
+
+  test("what server_spec names and is not there is told at once, all of it", async () => {
+    const examine = (spec: ServerSpec) => open({}, spec).examine(AbortSignal.timeout(PATIENCE_MS));
+    await examine({});
+    await assert.rejects(examine({ image_name: "nope" }), /there is no image with the name nope/);
+    await assert.rejects(examine({ flavorRef: "nope", key_name: "none", networks: [{ uuid: "0" }] }), {
+      code: "INVALID_CONFIG",
+      message:
+        "there is no flavor nope (server_spec.flavorRef); there is no key pair none (server_spec.key_name); " +
+        "there is no network 0 (server_spec.networks)",
+    });
+  });
 });
 
 async function setUser(admin: CloudUser, name: string, user: Record<string, unknown>): Promise<void> {

@@ -19,7 +19,7 @@ import { addressOf, type IncusInstance, instanceSchema, profileSchema, stateSche
 import type { IncusConfig } from "./config.ts";
 import { createFailure, explainIncus, isBusy } from "./errors.ts";
 import { Operations, operationSchema } from "./operations.ts";
-import { fingerprintOf, instanceName, instanceRequest, ownerFilter, TAG } from "./request.ts";
+import { fingerprintOf, instanceName, instanceRequest, neededOf, ownerFilter, TAG } from "./request.ts";
 
 const MAX_CONCURRENT_REQUESTS = 16;
 /** There is no event for an address. */
@@ -123,6 +123,15 @@ class Incus implements Cloud {
       if (id === undefined) return [];
       return [{ id, state: STATES[status] ?? "starting", reason: `Incus says that it is ${status}` }];
     });
+  }
+
+  async examine(signal: AbortSignal): Promise<void> {
+    const missing: string[] = [];
+    for (const [what, key, path] of neededOf(this.#config)) {
+      const request = { method: "GET", path: this.#path(path, {}), signal, acceptedStatus: [404] } as const;
+      if ((await this.#api.request(request)).status === 404) missing.push(`there is no ${what} (${key})`);
+    }
+    if (missing.length > 0) throw new FleetingdError("INVALID_CONFIG", missing.join("; "));
   }
 
   async close(): Promise<void> {

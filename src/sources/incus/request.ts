@@ -73,6 +73,35 @@ export function fingerprintOf(config: IncusConfig): string {
   return createHash("sha256").update(JSON.stringify(made)).digest("hex").slice(0, 12);
 }
 
+/** What an instance is made of and the server has to have: what it is, the key that names it, and where it is found. */
+export function neededOf({
+  image,
+  profiles,
+  storagePool,
+}: IncusConfig): readonly (readonly [string, string, string])[] {
+  const source = imageSource(image);
+  const imagePath =
+    source["fingerprint"] === undefined
+      ? `/1.0/images/aliases/${encodeURIComponent(image)}`
+      : `/1.0/images/${image}`;
+  return [
+    // One of another server is fetched when it is needed.
+    ...(source["server"] === undefined ? [[`image ${image}`, "image", imagePath] as const] : []),
+    ...profiles.map(
+      (name) => [`profile ${name}`, "profiles", `/1.0/profiles/${encodeURIComponent(name)}`] as const,
+    ),
+    ...(storagePool === undefined
+      ? []
+      : [
+          [
+            `storage pool ${storagePool}`,
+            "storage_pool",
+            `/1.0/storage-pools/${encodeURIComponent(storagePool)}`,
+          ] as const,
+        ]),
+  ];
+}
+
 function imageSource(image: string): Record<string, string> {
   const [remote, ...alias] = image.split(":");
   if (remote === PUBLIC_IMAGES.remote && alias.length > 0) {

@@ -129,6 +129,15 @@ export class Nova {
     return toImage(image);
   }
 
+  /** Whether there is something at a path of Nova or Neutron. */
+  async has(service: "compute" | "network", path: string, signal: AbortSignal): Promise<boolean> {
+    const request = { method: "GET", path, signal, acceptedStatus: [404] } as const;
+    const answer = await (service === "compute"
+      ? this.#compute(request)
+      : this.#session.request(service, request));
+    return answer.status !== 404;
+  }
+
   /** Removes what a server that failed may have left in the network; `kept` are ports of other people's. */
   async removePorts(serverId: string, kept: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
     const list = await this.#session.request("network", {

@@ -23,6 +23,7 @@ import { addressOf } from "./addresses.ts";
 import { findCloud } from "./clouds-yaml.ts";
 import type { OpenStackConfig } from "./config.ts";
 import { consoleEnd, hasBooted } from "./console.ts";
+import { examineSpec } from "./examine.ts";
 import { type Image, Nova, type Server } from "./nova.ts";
 import { createRequest, imageOf, instanceOf, ownerTags, tagsOf } from "./server-spec.ts";
 import { Session } from "./session.ts";
@@ -123,6 +124,12 @@ export class OpenStackCloud implements Cloud {
       const reason = `its status is ${server.status}${server.fault === undefined ? "" : `: ${server.fault.message}`}`;
       return [{ id, state: "gone", reason }];
     });
+  }
+
+  async examine(signal: AbortSignal): Promise<void> {
+    const nova = await this.#connect();
+    await this.#findImage(nova, signal);
+    await examineSpec(nova, this.#options.config.serverSpec, signal);
   }
 
   async close(): Promise<void> {
