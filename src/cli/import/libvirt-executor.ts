@@ -8,7 +8,8 @@ import type { Note } from "./answer.ts";
 
 const PROGRAM = "libvirt-gci";
 const STAGES = ["prepare", "run", "cleanup"] as const;
-export const BASE_IMAGES = "/var/lib/libvirt/base_imgs";
+/** Of the storage pool `default`, where it usually is. */
+export const BASE_IMAGES = "/var/lib/libvirt/images";
 const IMAGE_SUFFIX = ".qcow2";
 const UNKNOWN_IMAGE = "default";
 
@@ -19,10 +20,10 @@ export function isLibvirtExecutor(custom: CustomExecutor | undefined): custom is
 /** What every machine there is, in the keys that a `plugin_config` has for libvirt. */
 export function keysOf(distro: string, maxInstances: number): Record<string, unknown> {
   return {
-    libvirt_image: `${BASE_IMAGES}/${distro}${IMAGE_SUFFIX}`,
+    libvirt_image: `${distro}${IMAGE_SUFFIX}`,
     libvirt_size: "c4-m8",
     libvirt_disk_size: "50GiB",
-    username: "gitlab-runner",
+    username: "root",
     ...(maxInstances > 0 ? { max_instances: maxInstances } : {}),
   };
 }

@@ -102,10 +102,10 @@ describe("an example", () => {
   const executor = (args = '[ "prepare" ]'): string =>
     `concurrent = 7\n[[runners]]\n  [runners.custom]\n${LIBVIRT_EXECUTOR.replace('[ "prepare" ]', args)}`;
   const libvirt = (distro: string) => ({
-    libvirt_image: `/var/lib/libvirt/base_imgs/${distro}.qcow2`,
+    libvirt_image: `${distro}.qcow2`,
     libvirt_size: "c4-m8",
     libvirt_disk_size: "50GiB",
-    username: "gitlab-runner",
+    username: "root",
     max_instances: 7,
   });
 
