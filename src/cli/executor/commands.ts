@@ -11,7 +11,8 @@ export function addExecutor(program: Command, run: Runner): void {
   const executor = program
     .command("executor")
     .description("run jobs of GitLab Runner's custom executor in instances of a pool")
-    .option("--debug", "say more on standard error");
+    .option("--debug", "say more on standard error")
+    .enablePositionalOptions();
   executor
     .command("config")
     .description("tell the runner about the driver, in JSON")
@@ -29,6 +30,8 @@ export function addExecutor(program: Command, run: Runner): void {
   machineCommand(executor, "run", "run a script or a command in the machine, or by hand a shell")
     .option("--script", "the first word is a script of this host, the others are its arguments", false)
     .argument("[words...]", "the script or command, and its arguments")
+    // What is behind the command is its own.
+    .passThroughOptions()
     .action((words: string[], _, command: Command) =>
       run(async () => (await import("./stages.ts")).run, { ...command.optsWithGlobals<RunOptions>(), words }),
     );
