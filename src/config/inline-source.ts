@@ -1,9 +1,11 @@
 /** The keys of a fleeting plugin that this one can stand in for: in `plugin_config` they describe a pool at that plugin's cloud. */
+import { createHash } from "node:crypto";
 import { describeValue, type Finding } from "./explain.ts";
 import { poolTable } from "./pool-keys.ts";
 import { remoteKeys } from "./remote-keys.ts";
 import { readSource, type SourceType, sourceTables } from "./source-keys.ts";
 import type { SourceConfig } from "./types.ts";
+import { groupName } from "./values.ts";
 
 type Input = Readonly<Record<string, unknown>>;
 
@@ -50,6 +52,8 @@ const PLUGINS: readonly OtherPlugin[] = [
     unneeded: {
       max_concurrent_operations: "what an organization has no room for waits until it has",
       session_refresh_interval: "a session is renewed before it ends, and when it is refused",
+      vapp: "each machine has a vApp of its own",
+      vm_name_prefix: "a machine is called as its vApp, which begins with vapp_name_prefix",
       startup_cleanup_timeout: "VMs outlive a restart, and new ones don't wait for what is removed",
     },
   },
@@ -79,9 +83,12 @@ const PLUGINS: readonly OtherPlugin[] = [
         why: "what does not carry this daemon's own tags is never deleted",
       },
     },
+    unneeded: { state_file_path: "the daemon has a folder for its state" },
   },
 ];
 
+/** A pool's as well as a source's. */
+const MAX_INSTANCES = "max_instances";
 /** What is the same in both: the pool's. */
 const POOL_KEYS = new Set(Object.keys(poolTable.shape));
 
@@ -137,16 +144,18 @@ export function translate(input: Input, type?: SourceType): Translation | undefi
   if (plugin === undefined) return undefined;
   const { defaults, fixed, names } = plugin;
   const source: Record<string, unknown> = { type: plugin.type, ...defaults };
-  if (input["max_instances"] !== undefined) source["max_instances"] = input["max_instances"];
   const rest: Record<string, unknown> = { warm_instances: 0 };
   const fates = new Map<string, Fate>();
   for (const [key, value] of Object.entries(input)) {
     const fate = fateOf(key, plugin);
     fates.set(key, fate);
     if ("unneeded" in fate) continue;
+    if (saysNothing(value) && isTheirs(key, fate, plugin)) continue;
     if (fate.table === "source") source[fate.name] = value;
+    else if (fate.name === key) rest[key] = value;
     // A group of our own goes before their word for it.
-    else if (fate.name === key || !(fate.name in input)) rest[fate.name] = value;
+    else if (!(fate.name in input)) rest[fate.name] = groupOf(value);
+    if (key === MAX_INSTANCES) source[key] = value;
   }
   return {
     ...{ type: plugin.type, names, source, rest, fates },
@@ -165,6 +174,22 @@ function fateOf(key: string, { type, group, names, fixed, unneeded = {} }: Other
   const isSources = Object.hasOwn(sourceTables[type].shape, key) && key !== "type";
   const isTaken = POOL_KEYS.has(key) || Object.values(names).includes(key);
   return { table: isSources && !isTaken ? "source" : "rest", name: key };
+}
+
+/** To a program in Go, as the other plugins are, a key with the zero of its type is one that is not there. */
+function saysNothing(value: unknown): boolean {
+  return value === "" || value === 0;
+}
+
+function isTheirs(key: string, fate: { table: string; name: string }, { type }: OtherPlugin): boolean {
+  return type !== "libvirt" && (fate.table === "source" || fate.name !== key || key === MAX_INSTANCES);
+}
+
+/** Theirs may be any text; ours is part of names. */
+function groupOf(name: unknown): unknown {
+  if (typeof name !== "string" || groupName.safeParse(name).success) return name;
+  const readable = name.replaceAll(/[^A-Za-z0-9._-]+/g, "-").slice(0, 40);
+  return `${readable}-${createHash("sha256").update(name).digest("hex").slice(0, 8)}`;
 }
 
 /** What `table` itself has by that name, and not every object. */

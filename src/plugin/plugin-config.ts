@@ -23,6 +23,17 @@ export function daemonSocket(configJson: string, env: NodeJS.ProcessEnv): string
 }
 
 /**
+ * Whose key it is that an image with Ignition gets: in OpenStack whom the runner logs in as, as fleeting-plugin-openstack does it.
+ * @param configJson as `daemonSocket` has accepted it
+ */
+export function withIgnitionUser(configJson: string, settings: ConnectorConfig | undefined): string {
+  const config = configJson === "" ? null : (JSON.parse(configJson) as Record<string, unknown> | null);
+  const isMeant = config?.["use_ignition"] === true && config["username"] === undefined;
+  if (!isMeant || settings === undefined || settings.username === "") return configJson;
+  return JSON.stringify({ ...config, username: settings.username });
+}
+
+/**
  * What the daemon is told: `plugin_config`, and of what the runner logs in with by `use_static_credentials` what machines can be
  * given. Only VMware Cloud Director's can, as fleeting-plugin-vcd does it; elsewhere the image has to know it.
  * @param configJson as `daemonSocket` has accepted it

@@ -20,10 +20,13 @@ export const profileSchema = z.object({
   devices: z.record(z.string(), z.record(z.string(), z.string())),
 });
 
+/** Of a machine's own: the loopback, and the bridge of a Docker in its image. */
+const INNER_DEVICES = new Set(["lo", "docker0"]);
+
 /** The address that a runner can connect to: global, IPv4 rather than IPv6, of the first interface by name. */
 export function addressOf({ network }: IncusState, device: string | undefined): string | undefined {
   const interfaces = Object.entries(network ?? {})
-    .filter(([name]) => (device === undefined ? name !== "lo" : name === device))
+    .filter(([name]) => (device === undefined ? !INNER_DEVICES.has(name) : name === device))
     .sort(([a], [b]) => (a < b ? -1 : 1));
   const all = interfaces
     .flatMap(([, { addresses }]) => addresses ?? [])

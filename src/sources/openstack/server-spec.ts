@@ -19,10 +19,18 @@ export interface ServerWanted {
 
 export function createRequest(spec: ServerSpec, wanted: ServerWanted): Readonly<Record<string, unknown>> {
   const { image_name, scheduler_hints, security_groups, user_data, name = wanted.id, ...rest } = spec;
+  const { block_device_mapping_v2: disks } = spec;
   const userData = withKey(decoded(user_data ?? ""), wanted);
   const server = {
     ...rest,
-    name: name.replaceAll("%d", String(numberOf(wanted.id))),
+    // As Go's formats: with zeros or spaces before it, if a width is given.
+    name: name.replaceAll(/%(0?)(\d{0,2})d/g, (_, zero: string, width: string) =>
+      String(numberOf(wanted.id)).padStart(Number(width), zero || " "),
+    ),
+    // Nova boots from none without a number, as the client that fleeting-plugin-openstack has always says one.
+    ...(disks === undefined
+      ? {}
+      : { block_device_mapping_v2: disks.map((disk) => ({ boot_index: 0, ...disk })) }),
     tags: [...(spec.tags ?? []), ...tagsOf(wanted)],
     ...(wanted.imageId === undefined ? {} : { imageRef: wanted.imageId }),
     ...(userData === "" ? {} : { user_data: Buffer.from(userData).toString("base64") }),

@@ -85,6 +85,17 @@ describe("fleeting-plugin-incus's example", () => {
   });
 
   test("has the plugin's defaults where it says nothing, and a key for each instance where it has none", () => {
+    // To a program in Go the zero of its type is a key that is not there.
+    const zeros = {
+      incus_image: "",
+      incus_startup_timeout: 0,
+      max_instances: 0,
+      state_file_path: "/var/x.json",
+    };
+    assert.deepEqual(
+      sourceOf({ incus_instance_size: "t3.small", ...zeros }),
+      sourceOf({ incus_instance_size: "t3.small" }),
+    );
     const source = sourceOf({ incus_instance_size: "t3.small" });
     assert.deepEqual([source.image, source.diskSize, source.maxInstances], ["runner-base", "10GiB", 20]);
     assert.deepEqual([source.vcpus, source.memoryMiB], [2, 2_048]);
@@ -96,7 +107,7 @@ describe("fleeting-plugin-incus's example", () => {
     assert.equal(sourceOf({ ...example, project: "ci" }).project, "ci");
     const cases: [Record<string, unknown>, RegExp][] = [
       [{ incus_instance_size: "big" }, /incus_instance_size: /],
-      [{ incus_startup_timeout: 0 }, /incus_startup_timeout: must be from 1s/],
+      [{ incus_startup_timeout: "0s" }, /incus_startup_timeout: must be from 1s/],
       [{ incus_naming_scheme: "runner" }, /incus_naming_scheme: expected a name with \$random/],
       [{ incus_instance_key_path: "id" }, /incus_instance_key_path: expected an absolute path/],
       [{ incus_delete_only_own_vms: false }, /incus_delete_only_own_vms: must be true, .*leave it out/],
@@ -135,6 +146,25 @@ describe("fleeting-plugin-vcd's example", () => {
     assert.equal(source.createTimeoutMs, 1_200_000);
   });
 
+  test("has its defaults where a key says nothing, and older keys", () => {
+    const source = sourceOf({
+      max_concurrent_creates: 0,
+      create_timeout: "",
+      vapp: "mine",
+      vm_name_prefix: "vm",
+    });
+    assert.deepEqual([source.maxConcurrentCreates, source.createTimeoutMs], [3, 1_200_000]);
+    assert.equal(read({ max_instances: 0 }).pool.maxInstances, 1_000);
+  });
+
+  test("may be called anything", () => {
+    const groupOf = (instance_group_name: string) => read({ instance_group_name }).group ?? "";
+    assert.match(groupOf("my ståck"), /^my-st-ck-[0-9a-f]{8}$/);
+    assert.notEqual(groupOf("my stack"), groupOf("my-stack"));
+    assert.equal(groupOf("x".repeat(90)).length, 49);
+    assert.throws(() => read({ group: "my stack" }), /group: expected a name/);
+  });
+
   test("may have its optional keys", () => {
     const source = sourceOf({
       disk_size_gb: 0,
@@ -157,7 +187,7 @@ describe("fleeting-plugin-vcd's example", () => {
       [{ cores_per_socket: 3 }, /cores_per_socket: cpu_count, which is 4, must be a multiple of it/],
       [{ memory_mb: 8_191 }, /memory_mb: .*multiple of 4/],
       [{ name: 7 }, /name: expected a string/],
-      [{ token: "" }, /token: expected a text that is not empty/],
+      [{ token: "" }, /token_file: missing; or write token/],
       [{ token: undefined }, /token_file: missing; or write token/],
       [{ virtual_datacentre: "x" }, /virtual_datacentre: there is no such key/],
       [{ vapp_name_prefix: "a b" }, /vapp_name_prefix: expected 1 to 60 of/],

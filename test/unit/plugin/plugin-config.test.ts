@@ -5,7 +5,12 @@ import { FleetingdError } from "../../../src/errors.ts";
 import type { ConnectorConfig } from "../../../src/gen/fleeting.ts";
 import { backoffMs } from "../../../src/plugin/backoff.ts";
 import { pluginPath } from "../../../src/plugin/bootstrap.ts";
-import { DEFAULT_SOCKET, daemonSocket, withStaticCredentials } from "../../../src/plugin/plugin-config.ts";
+import {
+  DEFAULT_SOCKET,
+  daemonSocket,
+  withIgnitionUser,
+  withStaticCredentials,
+} from "../../../src/plugin/plugin-config.ts";
 import { StatusError } from "../../../src/plugin/status-error.ts";
 
 describe("the daemon's socket", () => {
@@ -75,6 +80,18 @@ describe("the runner's own credentials", () => {
     for (const config of [{}, { pool: "ci" }, null]) assert.deepEqual(own(config), config);
     assert.equal(withStaticCredentials("", SETTINGS), "");
     assert.equal(withStaticCredentials("{}", undefined), "{}");
+  });
+
+  test("name whose key OpenStack's Ignition is given, where plugin_config does not", () => {
+    const told = (config: unknown, username = "ci"): unknown =>
+      JSON.parse(withIgnitionUser(JSON.stringify(config), { ...SETTINGS, username }));
+    const ignition = { server_spec: {}, use_ignition: true };
+    assert.deepEqual(told(ignition), { ...ignition, username: "ci" });
+    for (const config of [{ ...ignition, username: "core" }, { server_spec: {} }, {}, null])
+      assert.deepEqual(told(config), config);
+    assert.deepEqual(told(ignition, ""), ignition);
+    assert.equal(withIgnitionUser("", SETTINGS), "");
+    assert.equal(withIgnitionUser(JSON.stringify(ignition), undefined), JSON.stringify(ignition));
   });
 });
 

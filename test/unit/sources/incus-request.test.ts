@@ -100,7 +100,7 @@ describe("Incus's answers", () => {
     const network = {
       lo: { addresses: [of("127.0.0.1", "inet", "local")] },
       enp5s0: { addresses: [of("fe80::1", "inet6", "link"), of("fd00::1", "inet6"), of("10.0.0.2")] },
-      docker0: { addresses: [] },
+      docker0: { addresses: [of("172.17.0.1")] },
       wg0: { addresses: [of("10.9.0.1")] },
     };
     const state = { status: "Running", network };

@@ -34,7 +34,7 @@ describe("Nova's request", () => {
       metadata: { team: "x" },
       config_drive: true,
       block_device_mapping_v2: [
-        { boot_index: 0, uuid: "i1", source_type: "image", destination_type: "volume" },
+        { boot_index: -1, uuid: "i1", source_type: "image", destination_type: "volume" },
       ],
     };
     const { server, ...rest } = request(spec, { authorizedKey: undefined });
@@ -63,6 +63,17 @@ describe("Nova's request", () => {
     assert.equal(nameOf("fl-a"), nameOf("fl-a"));
     assert.notEqual(nameOf("fl-a"), nameOf("fl-b"));
     assert.equal(request({}).server["name"], "fl-bcdfghjkmnpq");
+  });
+
+  test("formats a number as Go does, and boots from a disk that says nothing else", () => {
+    const nameOf = (name: string) => String(request({ name }).server["name"]);
+    assert.match(nameOf("ci-%012d"), /^ci-000\d{9}$/);
+    assert.equal(nameOf("%12d"), nameOf("%d").padStart(12));
+    assert.equal(nameOf("100%"), "100%");
+    const { server } = request({ block_device_mapping_v2: [{ uuid: "i1", source_type: "image" }] });
+    assert.deepEqual(server["block_device_mapping_v2"], [
+      { boot_index: 0, uuid: "i1", source_type: "image" },
+    ]);
   });
 
   test("has the id of an image that was looked up, and not its name", () => {
