@@ -18,6 +18,8 @@ const EXPECTED: Readonly<Record<string, string>> = {
   boolean: "true or false",
   array: "a list",
   object: "a table",
+  // What is made a string of whatever it is.
+  nonoptional: "a value",
 };
 
 /**
