@@ -145,7 +145,7 @@ describe("the custom executor", { skip: needsNamespace() }, () => {
     const { stdout, exitCode } = await byHand("prepare", "--distro", STAND_IN_POOL);
     assert.equal(exitCode, 0);
     const machine = /--machine (by-hand-\w+)/.exec(stdout)?.[1] ?? "";
-    const ran = await byHand("run", "--machine", machine, "--", "sh", "-c", "'cat; exit 3'");
+    const ran = await byHand("run", "--machine", machine, "sh", "-c", "'cat; exit 3'");
     assert.deepEqual([ran.stdout, ran.exitCode], ["of the runner", 3]);
     assert.equal((await byHand("cleanup", "--machine", machine)).exitCode, 0);
     const nameless = await byHand("cleanup");
