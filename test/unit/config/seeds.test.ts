@@ -48,7 +48,10 @@ describe("fleeting-plugin-openstack's example", () => {
       [{ nova_microversion: "2.40" }, /nova_microversion: must be 2\.52 or newer/],
       [{ boot_time: "soon" }, /boot_time: expected a duration such as/],
       [{ clouds_config: "clouds.yaml" }, /clouds_config: expected an absolute path/],
-      [{ server_spec: { ...spec, flavorRef: undefined } }, /server_spec\.flavorRef: missing; give it a value/],
+      [
+        { server_spec: { ...spec, flavorRef: undefined } },
+        /server_spec\.flavorRef: missing; give it a value/,
+      ],
       [
         { server_spec: { ...spec, image_name: undefined, imageRef: undefined } },
         /image_name: missing; what does it boot from/,
