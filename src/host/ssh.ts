@@ -17,7 +17,8 @@ export interface LoginTarget {
 export interface Login {
   /**
    * Runs a command of ours in the machine's shell; output is not limited, so keep it small.
-   * @throws FleetingdError TIMEOUT, or CANCELLED by the signal; the command may go on as long as the login
+   * @throws FleetingdError TIMEOUT, or CANCELLED by the signal; the command may go on as long as the login. UNAVAILABLE if the
+   *   connection is lost
    */
   exec(
     command: string,
@@ -149,13 +150,25 @@ async function logIn(target: LoginTarget, socket: Socket, signal: AbortSignal): 
   } finally {
     signal.removeEventListener("abort", close);
   }
+  let lost: Error | undefined;
+  // While a command runs node-ssh doesn't listen, and an error that nobody hears ends this process: a machine would end the daemon.
+  ssh.connection?.on("error", (error) => {
+    lost = error;
+  });
   return {
     async exec(command, timeoutMs, signal) {
       const what = `the command ${command}`;
       const running = ssh.execCommand(command);
       const work = signal === undefined ? running : abortable(running, signal, `${what} was cancelled`);
-      const result = await withTimeout(work, timeoutMs, what);
-      return { exitCode: result.code, stdout: result.stdout, stderr: result.stderr };
+      try {
+        const { code, stdout, stderr } = await withTimeout(work, timeoutMs, what);
+        if (code === null && lost !== undefined) throw lost;
+        return { exitCode: code, stdout, stderr };
+      } catch (error) {
+        if (error !== lost) throw error;
+        const message = `the SSH connection was lost during ${what}: ${messageOf(error)}`;
+        throw new FleetingdError("UNAVAILABLE", message, { cause: error });
+      }
     },
     close,
   };
