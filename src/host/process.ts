@@ -2,10 +2,9 @@
  * Processes that outlive us. A pid alone proves nothing after a restart, so a process is known by pid *and*
  * start time, and no signal is sent unless both still match.
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
 import { type FileHandle, open, readFile } from "node:fs/promises";
-import { FleetingdError, isMissingProgram, systemErrorCode } from "../errors.ts";
+import { FleetingdError, systemErrorCode } from "../errors.ts";
+import { type ChildProcess, startChild } from "./child.ts";
 import { readProc } from "./proc.ts";
 import { sleep } from "./wait.ts";
 
@@ -50,19 +49,13 @@ export async function spawnDetached(
     const output = await opened(options.outputPath, "a");
     const errors = options.errorPath === undefined ? output : await opened(options.errorPath, "a");
     const input = options.inputPath === undefined ? "ignore" : await opened(options.inputPath, "r");
-    const child = spawn(file, args, {
+    const child = await startChild(file, args, {
       detached: true,
       stdio: [input, output, errors],
       ...(options.argv0 === undefined ? {} : { argv0: options.argv0 }),
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       ...(options.env === undefined ? {} : { env: options.env }),
     });
-    try {
-      await once(child, "spawn");
-    } catch (error) {
-      const code = isMissingProgram(error, file) ? "MISSING_PROGRAM" : "COMMAND_FAILED";
-      throw new FleetingdError(code, `could not start ${file}`, { cause: error });
-    }
     child.unref();
     const identity = child.pid === undefined ? undefined : await identifyProcess(child.pid);
     return { child, identity };

@@ -14,7 +14,7 @@ import type { Logger } from "../log.ts";
 import { VERSION } from "../version.ts";
 import { connectInfo } from "./connector.ts";
 import { DaemonLink } from "./daemon-link.ts";
-import { daemonSocket, withIgnitionUser, withStaticCredentials } from "./plugin-config.ts";
+import { daemonSocket, withRunnersLogin } from "./plugin-config.ts";
 import { StatusError, toStatusError, unary } from "./status-error.ts";
 
 const CALL_TIMEOUT_MS = 15_000;
@@ -53,7 +53,7 @@ export function createInstanceGroup(env: NodeJS.ProcessEnv, logger: Logger): Ins
     const given = request.config.toString("utf8");
     const socketPath = daemonSocket(given, env);
     settings = request.settings?.connectorConfig;
-    const pluginConfig = withIgnitionUser(withStaticCredentials(given, settings), settings);
+    const pluginConfig = withRunnersLogin(given, settings);
     link?.close();
     const fresh = new DaemonLink({ socketPath, pluginConfig, logger, startWaitMs: START_WAIT_MS });
     link = fresh;

@@ -23,32 +23,33 @@ export function daemonSocket(configJson: string, env: NodeJS.ProcessEnv): string
 }
 
 /**
- * Whose key it is that an image with Ignition gets: in OpenStack whom the runner logs in as, as fleeting-plugin-openstack does it.
+ * What the daemon is told: `plugin_config`, and of what the runner logs in with what machines can be given.
  * @param configJson as `daemonSocket` has accepted it
  */
-export function withIgnitionUser(configJson: string, settings: ConnectorConfig | undefined): string {
-  const config = configJson === "" ? null : (JSON.parse(configJson) as Record<string, unknown> | null);
-  const isMeant = config?.["use_ignition"] === true && config["username"] === undefined;
-  if (!isMeant || settings === undefined || settings.username === "") return configJson;
-  return JSON.stringify({ ...config, username: settings.username });
+export function withRunnersLogin(configJson: string, settings: ConnectorConfig | undefined): string {
+  const config = configJson === "" ? null : (JSON.parse(configJson) as PluginConfig | null);
+  if (config === null || settings === undefined) return configJson;
+  const more = { ...staticCredentials(config, settings), ...ignitionUser(config, settings) };
+  return Object.keys(more).length === 0 ? configJson : JSON.stringify({ ...config, ...more });
 }
 
-/**
- * What the daemon is told: `plugin_config`, and of what the runner logs in with by `use_static_credentials` what machines can be
- * given. Only VMware Cloud Director's can, as fleeting-plugin-vcd does it; elsewhere the image has to know it.
- * @param configJson as `daemonSocket` has accepted it
- */
-export function withStaticCredentials(configJson: string, settings: ConnectorConfig | undefined): string {
-  const config = configJson === "" ? null : (JSON.parse(configJson) as Record<string, unknown> | null);
-  if (settings?.useStaticCredentials !== true || config?.["virtual_datacenter"] === undefined)
-    return configJson;
+type PluginConfig = Readonly<Record<string, unknown>>;
+
+/** Only VMware Cloud Director's machines can be given them, as fleeting-plugin-vcd does it; elsewhere the image has to know them. */
+function staticCredentials(config: PluginConfig, settings: ConnectorConfig): PluginConfig {
+  if (!settings.useStaticCredentials || config["virtual_datacenter"] === undefined) return {};
   const { password, key } = settings;
   const says = (...keys: string[]): boolean => keys.some((name) => config[name] !== undefined);
-  return JSON.stringify({
-    ...config,
+  return {
     ...(password === "" || says("admin_password", "admin_password_file") ? {} : { admin_password: password }),
     ...(key.length === 0 || says("ssh_key", "ssh_key_path") ? {} : { ssh_key: key.toString("utf8") }),
-  });
+  };
+}
+
+/** Whose key it is that an image with Ignition gets in OpenStack, as fleeting-plugin-openstack does it. */
+function ignitionUser(config: PluginConfig, { username }: ConnectorConfig): PluginConfig {
+  const isMeant = config["use_ignition"] === true && config["username"] === undefined && username !== "";
+  return isMeant ? { username } : {};
 }
 
 function configuredSocket(configJson: string): unknown {

@@ -15,6 +15,7 @@ import type {
   StoredMachine,
 } from "../remote/cloud.ts";
 import { readNamedFile } from "../remote/named-file.ts";
+import { refuseMissing } from "../remote/needed.ts";
 import { addressOf, type IncusInstance, instanceSchema, profileSchema, stateSchema } from "./answers.ts";
 import type { IncusConfig } from "./config.ts";
 import { createFailure, explainIncus, isBusy } from "./errors.ts";
@@ -126,12 +127,10 @@ class Incus implements Cloud {
   }
 
   async examine(signal: AbortSignal): Promise<void> {
-    const missing: string[] = [];
-    for (const [what, key, path] of neededOf(this.#config)) {
+    await refuseMissing(neededOf(this.#config), async ({ path }) => {
       const request = { method: "GET", path: this.#path(path, {}), signal, acceptedStatus: [404] } as const;
-      if ((await this.#api.request(request)).status === 404) missing.push(`there is no ${what} (${key})`);
-    }
-    if (missing.length > 0) throw new FleetingdError("INVALID_CONFIG", missing.join("; "));
+      return (await this.#api.request(request)).status !== 404;
+    });
   }
 
   async close(): Promise<void> {

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { userWithKey } from "../../cloudinit/user-data.ts";
 import type { MachineRequest, Owner } from "../remote/cloud.ts";
+import type { Needed } from "../remote/needed.ts";
 import type { IncusConfig } from "./config.ts";
 
 /** Keys of an instance's configuration that say whose it is. */
@@ -73,32 +74,20 @@ export function fingerprintOf(config: IncusConfig): string {
   return createHash("sha256").update(JSON.stringify(made)).digest("hex").slice(0, 12);
 }
 
-/** What an instance is made of and the server has to have: what it is, the key that names it, and where it is found. */
-export function neededOf({
-  image,
-  profiles,
-  storagePool,
-}: IncusConfig): readonly (readonly [string, string, string])[] {
-  const source = imageSource(image);
-  const imagePath =
-    source["fingerprint"] === undefined
-      ? `/1.0/images/aliases/${encodeURIComponent(image)}`
-      : `/1.0/images/${image}`;
+/** What an instance is made of, as far as the server has to have it. */
+export function neededOf({ image, profiles, storagePool }: IncusConfig): Needed[] {
+  const { server, fingerprint }: Readonly<Record<string, string | undefined>> = imageSource(image);
+  const imageFolder = fingerprint === undefined ? "/1.0/images/aliases" : "/1.0/images";
+  const at = (kind: string, key: string, folder: string, id: string): Needed => ({
+    ...{ what: `${kind} ${id}`, key, path: `${folder}/${encodeURIComponent(id)}` },
+  });
   return [
     // One of another server is fetched when it is needed.
-    ...(source["server"] === undefined ? [[`image ${image}`, "image", imagePath] as const] : []),
-    ...profiles.map(
-      (name) => [`profile ${name}`, "profiles", `/1.0/profiles/${encodeURIComponent(name)}`] as const,
-    ),
+    ...(server === undefined ? [at("image", "image", imageFolder, image)] : []),
+    ...profiles.map((name) => at("profile", "profiles", "/1.0/profiles", name)),
     ...(storagePool === undefined
       ? []
-      : [
-          [
-            `storage pool ${storagePool}`,
-            "storage_pool",
-            `/1.0/storage-pools/${encodeURIComponent(storagePool)}`,
-          ] as const,
-        ]),
+      : [at("storage pool", "storage_pool", "/1.0/storage-pools", storagePool)]),
   ];
 }
 

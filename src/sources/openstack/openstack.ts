@@ -17,13 +17,14 @@ import type {
   StoredMachine,
 } from "../remote/cloud.ts";
 import { readNamedFile } from "../remote/named-file.ts";
+import { refuseMissing } from "../remote/needed.ts";
 import { SharedPoll } from "../remote/shared-poll.ts";
 import type { CloudAccess } from "./access.ts";
 import { addressOf } from "./addresses.ts";
 import { findCloud } from "./clouds-yaml.ts";
 import type { OpenStackConfig } from "./config.ts";
 import { consoleEnd, hasBooted } from "./console.ts";
-import { examineSpec } from "./examine.ts";
+import { neededOf } from "./needed.ts";
 import { type Image, Nova, type Server } from "./nova.ts";
 import { createRequest, imageOf, instanceOf, ownerTags, tagsOf } from "./server-spec.ts";
 import { Session } from "./session.ts";
@@ -129,7 +130,8 @@ export class OpenStackCloud implements Cloud {
   async examine(signal: AbortSignal): Promise<void> {
     const nova = await this.#connect();
     await this.#findImage(nova, signal);
-    await examineSpec(nova, this.#options.config.serverSpec, signal);
+    const needed = neededOf(this.#options.config.serverSpec);
+    await refuseMissing(needed, ({ service, path }) => nova.has(service, path, signal));
   }
 
   async close(): Promise<void> {

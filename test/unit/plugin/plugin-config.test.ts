@@ -5,12 +5,7 @@ import { FleetingdError } from "../../../src/errors.ts";
 import type { ConnectorConfig } from "../../../src/gen/fleeting.ts";
 import { backoffMs } from "../../../src/plugin/backoff.ts";
 import { pluginPath } from "../../../src/plugin/bootstrap.ts";
-import {
-  DEFAULT_SOCKET,
-  daemonSocket,
-  withIgnitionUser,
-  withStaticCredentials,
-} from "../../../src/plugin/plugin-config.ts";
+import { DEFAULT_SOCKET, daemonSocket, withRunnersLogin } from "../../../src/plugin/plugin-config.ts";
 import { StatusError } from "../../../src/plugin/status-error.ts";
 
 describe("the daemon's socket", () => {
@@ -62,7 +57,7 @@ describe("the runner's own credentials", () => {
     protocolPort: 0n,
   };
   const own = (config: unknown, more: Partial<ConnectorConfig> = {}): unknown =>
-    JSON.parse(withStaticCredentials(JSON.stringify(config), { ...SETTINGS, ...more }));
+    JSON.parse(withRunnersLogin(JSON.stringify(config), { ...SETTINGS, ...more }));
 
   test("are what VMware Cloud Director's machines are given, unless plugin_config says others", () => {
     assert.deepEqual(own(VCD), { ...VCD, admin_password: "pw", ssh_key: "pem" });
@@ -78,20 +73,20 @@ describe("the runner's own credentials", () => {
   test("stay with the runner elsewhere, and where it does not use them", () => {
     assert.deepEqual(own(VCD, { useStaticCredentials: false }), VCD);
     for (const config of [{}, { pool: "ci" }, null]) assert.deepEqual(own(config), config);
-    assert.equal(withStaticCredentials("", SETTINGS), "");
-    assert.equal(withStaticCredentials("{}", undefined), "{}");
+    assert.equal(withRunnersLogin("", SETTINGS), "");
+    assert.equal(withRunnersLogin("{}", undefined), "{}");
   });
 
   test("name whose key OpenStack's Ignition is given, where plugin_config does not", () => {
     const told = (config: unknown, username = "ci"): unknown =>
-      JSON.parse(withIgnitionUser(JSON.stringify(config), { ...SETTINGS, username }));
+      JSON.parse(withRunnersLogin(JSON.stringify(config), { ...SETTINGS, username }));
     const ignition = { server_spec: {}, use_ignition: true };
     assert.deepEqual(told(ignition), { ...ignition, username: "ci" });
     for (const config of [{ ...ignition, username: "core" }, { server_spec: {} }, {}, null])
       assert.deepEqual(told(config), config);
     assert.deepEqual(told(ignition, ""), ignition);
-    assert.equal(withIgnitionUser("", SETTINGS), "");
-    assert.equal(withIgnitionUser(JSON.stringify(ignition), undefined), JSON.stringify(ignition));
+    assert.equal(withRunnersLogin("", SETTINGS), "");
+    assert.equal(withRunnersLogin(JSON.stringify(ignition), undefined), JSON.stringify(ignition));
   });
 });
 
